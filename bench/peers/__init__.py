@@ -1,0 +1,1 @@
+"""The servers that Roost is measured beside."""

@@ -1,0 +1,61 @@
+"""The figures as a picture: how many times better than the reference each server is, row by row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import matplotlib as mpl
+
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
+from bench.plan import Scale, title
+from bench.report import REFERENCE, Figures, digits
+from bench.servers import KINDS
+
+COLOURS = {
+    "roost": "#c2410c",
+    "feathers": "#64748b",
+    "feathers-verify": "#94a3b8",
+    "parse": "#a5b4fc",
+    "plain": "#86c5a4",
+}
+
+
+def draw(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, path: Path) -> None:
+    """Saves the picture. The reference is the line at 1; bars to its right are better."""
+    kinds = [kind for kind in KINDS if any(kind in of_row for of_row in summary.values())]
+    height = 0.8 / len(kinds)
+    figure, axes = plt.subplots(figsize=(9, 0.9 + 0.22 * len(kinds) * len(summary)), layout="constrained")
+    for place, kind in enumerate(kinds):
+        bars = [(row, of_row[kind].ratio or 1.0) for row, of_row in enumerate(summary.values()) if kind in of_row]
+        heights = [row + (place - (len(kinds) - 1) / 2) * height for row, _ in bars]
+        # On a logarithmic axis a bar has to start at the reference, not at nothing.
+        drawn = axes.barh(heights, [ratio - 1 for _, ratio in bars], height, left=1, label=KINDS[kind].title)
+        for bar, (_, ratio) in zip(drawn, bars, strict=True):
+            bar.set_color(COLOURS[kind])
+            outwards = 3 if ratio >= 1 else -3
+            axes.annotate(
+                f"x{digits(ratio)}",
+                (ratio, bar.get_y() + height / 2),
+                (outwards, 0),
+                textcoords="offset points",
+                ha="left" if ratio >= 1 else "right",
+                va="center",
+                fontsize=7,
+            )
+    axes.set_xscale("log")
+    axes.margins(x=0.12)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(summary)), [title(row, scale) for row in summary])
+    axes.invert_yaxis()
+    axes.set_xlabel(
+        f"times less than {KINDS[REFERENCE].title}: server CPU per call or delivery; memory per idle connection"
+    )
+    axes.xaxis.set_major_formatter(lambda value, _: f"x{value:g}")
+    axes.legend(fontsize=8, loc="best")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,163 @@
+"""The command line: `python -m server`. Every command works beside a running server and takes effect in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from hooks.errors import FeathersError
+from server import logs
+from server.main import Backend, Roost, StartError, open_backend
+from server.settings import Settings, SettingsError, load
+from services.control.tenants import Change
+from services import declaration
+from services.declaration import DeclarationError, TenantDeclaration
+
+cli = typer.Typer(
+    help="Roost: one realtime server for many apps. Every setting is also an environment variable, ROOST_<NAME>.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+tenants = typer.Typer(help="Create, list and show the apps that are hosted.", no_args_is_help=True)
+cli.add_typer(tenants, name="tenants")
+
+Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port to listen on.")] = None,
+    data: Data = None,
+    apply: Annotated[Path | None, typer.Option(help="Declarative file to apply before serving.")] = None,
+) -> None:
+    """Start the server; Ctrl-C or SIGTERM stops it."""
+    _run(lambda settings: _serve(settings, apply), host=host, port=port, data=data)
+
+
+@cli.command()
+def check(
+    file: Annotated[Path | None, typer.Argument(help="Declarative file to check as well.")] = None, data: Data = None
+) -> None:
+    """Check the settings, the database and a declarative file, and change nothing."""
+    _run(lambda settings: _check(settings, file), data=data)
+
+
+@cli.command()
+def apply(file: Annotated[Path, typer.Argument(help="Declarative file.")], data: Data = None) -> None:
+    """Create and update the tenants and services of a declarative file; nothing is applied in part."""
+    _run(lambda settings: _apply(settings, file), data=data)
+
+
+@tenants.command("create")
+def create_tenant(
+    id: Annotated[str, typer.Argument(help="The appId: 3 to 63 lower case letters, digits and inner hyphens.")],
+    name: Annotated[str | None, typer.Option(help="Name for people.")] = None,
+    origin: Annotated[list[str] | None, typer.Option(help="Allowed origin; may be given again.")] = None,
+    data: Data = None,
+) -> None:
+    """Create an app without data services."""
+    _run(lambda settings: _create(settings, id, name, origin or []), data=data)
+
+
+@tenants.command("list")
+def list_tenants(data: Data = None) -> None:
+    """List all apps."""
+    _run(_list, data=data)
+
+
+@tenants.command("show")
+def show_tenant(id: Annotated[str, typer.Argument(help="The appId.")], data: Data = None) -> None:
+    """Show an app with its services."""
+    _run(lambda settings: _show(settings, id), data=data)
+
+
+async def _serve(settings: Settings, file: Path | None) -> None:
+    declared = declaration.read(file) if file is not None else None
+    roost = await Roost.start(settings, declared)
+    try:
+        typer.echo(roost.welcome())
+        await roost.wait_for_signal()
+    finally:
+        await roost.stop()
+
+
+async def _check(settings: Settings, file: Path | None) -> None:
+    declared = declaration.read(file) if file is not None else None
+    async with open_backend(settings) as backend:
+        if declared is not None:
+            for tenant in declared.tenants:
+                for path, service in tenant.services.items():
+                    if not service.rules:
+                        typer.echo(f"{tenant.id}: nobody can call '{path}': it has no rules")
+        count = len([tenant async for tenant in backend.tenants.all()])
+    typer.echo(f"All is well: MongoDB answers, {count} tenants.")
+
+
+async def _apply(settings: Settings, file: Path) -> None:
+    declared = declaration.read(file)
+    async with open_backend(settings) as backend:
+        for change in await backend.tenants.apply(declared):
+            typer.echo(_describe(change))
+
+
+async def _create(settings: Settings, id: str, name: str | None, origins: list[str]) -> None:
+    declared = _declare(id, name, origins)
+    async with open_backend(settings) as backend:
+        await backend.tenants.create(declared)
+    typer.echo(f"{id}: created")
+
+
+async def _list(settings: Settings) -> None:
+    async with open_backend(settings) as backend:
+        async for tenant in backend.tenants.all():
+            typer.echo(f"{tenant.id}\t{tenant.status}\t{tenant.name}\t{len(tenant.services)} services")
+
+
+async def _show(settings: Settings, id: str) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await backend.tenants.get(id)
+    if tenant is None:
+        raise StartError(f"There is no tenant '{id}'")
+    typer.echo(f"id:       {tenant.id}\nname:     {tenant.name}\nstatus:   {tenant.status}\nepoch:    {tenant.epoch}")
+    typer.echo(f"login by: {tenant.auth.username_field}\norigins:  {', '.join(sorted(tenant.allowed_origins)) or '-'}")
+    for path, service in tenant.services.items():
+        rules = ", ".join(f"{method}: {rule}" for method, rule in service.rules.items()) or "nobody"
+        typer.echo(f"service:  {path} ({rules})")
+
+
+def _declare(id: str, name: str | None, origins: list[str]) -> TenantDeclaration:
+    return declaration.check({"tenants": [{"id": id, "name": name, "allowed_origins": origins}]}).tenants[0]
+
+
+def _describe(change: Change) -> str:
+    gone = f"; no longer served, data kept: {', '.join(change.withdrawn)}" if change.withdrawn else ""
+    return f"{change.tenant}: {change.outcome}{gone}"
+
+
+def _run(command: Callable[[Settings], Coroutine[Any, Any, None]], **overrides: Any) -> None:
+    """Runs a command with the settings; what a person can mend is a sentence on standard error and exit code 1."""
+    try:
+        settings = load(overrides)
+        logs.configure(settings.log_level, settings.log_format)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(command(settings))
+    except DeclarationError as error:
+        _fail("The declarative file has mistakes; nothing was applied:\n" + "\n".join(f"  {m}" for m in error.mistakes))
+    except (SettingsError, StartError) as error:
+        _fail(str(error))
+    except FeathersError as error:
+        _fail(error.message)
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    sys.exit(1)

@@ -1,0 +1,63 @@
+"""Log lines: structlog to standard error, each with its tenant and call, JSON when nobody watches."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import sys
+from collections.abc import MutableMapping
+from contextvars import ContextVar
+from typing import Any
+
+import structlog
+
+from hooks.tenant import current_tenant
+
+call_id: ContextVar[str] = ContextVar("roost_call")
+"""Names one call in all of its log lines."""
+
+_calls = itertools.count(1)
+
+
+def next_call_id() -> str:
+    """A new name for a call, unique within this process."""
+    return f"{next(_calls):x}"
+
+
+def configure(level: str = "info", format: str = "auto") -> None:
+    """Sets up structlog and sends the standard library's loggers the same way. May be called again."""
+    as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
+    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    shared: list[Any] = [
+        _add_call,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    if as_json:
+        shared.append(structlog.processors.format_exc_info)
+    threshold = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[*shared, renderer],
+        wrapper_class=structlog.make_filtering_bound_logger(threshold),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(processor=renderer, foreign_pre_chain=shared))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(threshold)
+    # These two print payloads, passwords among them, at INFO.
+    for name in ("engineio", "socketio", "engineio.server", "socketio.server"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for name in ("pymongo", "asyncio", "aiohttp.access"):
+        logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
+
+
+def _add_call(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    try:
+        event.setdefault("tenant", current_tenant().id)
+        event.setdefault("call", call_id.get())
+    except LookupError:
+        pass
+    return event

@@ -1,0 +1,274 @@
+"""The composition root: the only place where the parts meet."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from hooks.context import HookContext
+from hooks.tenancy import enforce_app_id, inject_app_id
+from server.channels import Channels
+from server.connections import Connections
+from server.engine import Engine
+from server.health import Health
+from server.jwks import Jwks
+from server.pages import Pages
+from server.publish import Publisher
+from server.rest import MAX_BODY, Rest
+from server.settings import Settings
+from server.sockets import Sockets
+from services.application import Application
+from services.authentication.keys import Keys
+from services.authentication.master import MasterKey
+from services.authentication.passwords import Passwords
+from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
+from services.authentication.tokens import Tokens
+from services.control.catalogue import Catalogue
+from services.control.keys import MongoKeyStore
+from services.control.tenants import Tenants, control_database
+from services.database.deployment import Deployment
+from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
+from services.declaration import Declaration
+from services.declared import DeclaredServices
+from services.isolation import Isolation
+from services.users import USERS_RULES, UsersService, users_hooks
+
+log = structlog.get_logger()
+
+
+class StartError(Exception):
+    """The server cannot start; the sentence says what to do."""
+
+
+class Backend:
+    """What lies below the transports and is shared with the command line: the database, the keys and the tenants."""
+
+    def __init__(self, settings: Settings, deployment: Deployment, master: MasterKey) -> None:
+        self.settings = settings
+        self.deployment = deployment
+        self.key_store = MongoKeyStore(deployment, database=settings.database)
+        self.keys = Keys(self.key_store, master)
+        self.tenants = Tenants(deployment, self.keys, database=settings.database)
+
+
+@asynccontextmanager
+async def open_backend(
+    settings: Settings, listeners: Sequence[Any] = ()
+) -> AsyncIterator[Backend]:
+    """The backend of these settings, with the embedded mongod started or joined when no URI is set.
+
+    `listeners` hear of every database command.
+
+    Raises:
+        StartError: no MongoDB, or no master key.
+    """
+    master = _master_key(settings)
+    async with AsyncExitStack() as stack:
+        if settings.mongodb_uri is not None:
+            uri = settings.mongodb_uri.get_secret_value()
+        else:
+            try:
+                mongod = await EmbeddedMongod.start(settings.data, settings.mongod_port)
+            except EmbeddedMongodError as error:
+                raise StartError(str(error)) from error
+            stack.push_async_callback(mongod.stop)
+            uri = mongod.uri
+        deployment = Deployment(
+            uri,
+            max_time_ms=settings.query_time,
+            pool_size=settings.mongo_pool,
+            path=settings.mongo_path,
+            event_listeners=listeners,
+        )
+        await deployment.open()
+        stack.push_async_callback(deployment.close)
+        backend = Backend(settings, deployment, master)
+        await backend.key_store.prepare()
+        yield backend
+
+
+class Roost:
+    """A running server. Made by `start`, ended by `stop`."""
+
+    def __init__(self, backend: Backend, resources: AsyncExitStack) -> None:
+        settings = backend.settings
+        deployment = backend.deployment
+        self.settings = settings
+        self.backend = backend
+        self._resources = resources
+        self.channels = Channels()
+        self.connections = Connections(self.channels)
+        self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
+        self.catalogue.on_change(self.connections.refresh)
+        self.app = Application()
+        isolation = Isolation(deployment)
+        self.app.declared = DeclaredServices(self.app, isolation)
+        self.app.publisher = Publisher(self.channels)
+        self.app.hooks(TENANCY_HOOKS)
+        self.passwords = Passwords()
+        self.authentication = AuthenticationService(
+            self.app, Tokens(backend.keys, lifetime=settings.token_lifetime), self.passwords, sessions=self.connections
+        )
+        self.app.authenticator = self.authentication.authenticate
+        self.app.use(
+            "authentication", self.authentication, rules=AUTHENTICATION_RULES, hooks={"before": {"all": [silence]}}
+        )
+        users = self.app.use(
+            "users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords)
+        )
+        for event in ("patched", "updated", "removed"):
+            users.on(event, self._follow_user)
+        for module in settings.modules:
+            configure(self.app, module)
+        self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication))
+        self.pages = Pages(settings.example)
+        self.port = settings.port
+
+    @classmethod
+    async def start(
+        cls, settings: Settings, declaration: Declaration | None = None, *, listeners: Sequence[Any] = ()
+    ) -> Roost:
+        """Starts everything, applies the declaration, and listens.
+
+        Raises:
+            StartError: no MongoDB, no master key, a taken port, or a module that does not configure.
+            FeathersError: the database refuses.
+        """
+        async with AsyncExitStack() as stack:
+            backend = await stack.enter_async_context(open_backend(settings, listeners))
+            if declaration is not None:
+                for change in await backend.tenants.apply(declaration):
+                    log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
+            roost = cls(backend, stack)
+            await roost._listen(stack)
+            roost._resources = stack.pop_all()
+            return roost
+
+    async def stop(self) -> None:
+        """Stops listening, closes the sockets, and gives back the database. May be called more than once."""
+        await self._resources.aclose()
+
+    async def drop(self) -> None:
+        """Stops, and deletes all that was kept: for tests and trials."""
+        client = self.backend.deployment.client
+        for database in (self.settings.database, control_database(self.settings.database)):
+            await client.drop_database(database)
+        await self.stop()
+
+    @property
+    def url(self) -> str:
+        """Where the server listens."""
+        return f"http://{self.settings.host}:{self.port}"
+
+    def welcome(self) -> str:
+        """What to do next, for a person at a terminal."""
+        tenants = ", ".join(sorted(self.catalogue.known())) or "none yet: python -m server apply FILE"
+        example = f"{self.url}/example/" if self.pages.has_example else "run npm ci in client-example first"
+        return (
+            f"\nRoost listens on {self.url}\n"
+            f"  health   {self.url}/health\n  example  {example}\n  appIds   {tenants}\n\nCtrl-C stops it.\n"
+        )
+
+    async def wait_for_signal(self) -> None:
+        """Returns at SIGINT or SIGTERM."""
+        stopped = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, stopped.set)
+        await stopped.wait()
+        log.info("stopping")
+
+    async def _listen(self, stack: AsyncExitStack) -> None:
+        stack.callback(self.passwords.close)
+        await self.catalogue.start()
+        stack.push_async_callback(self.catalogue.stop)
+        await self.catalogue.load_all()
+        web_app = self._web_app()
+        runner = web.AppRunner(web_app, access_log=None, handle_signals=False)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        site = web.TCPSite(runner, self.settings.host, self.settings.port, backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            raise StartError(
+                f"{self.settings.host}:{self.settings.port} cannot be listened on ({error.strerror}): "
+                "stop the program that holds it, or choose another with --port or ROOST_PORT"
+            ) from error
+        self.port = runner.addresses[0][1]
+        stack.push_async_callback(self.engine.close)
+
+    def _web_app(self) -> web.Application:
+        web_app = web.Application(client_max_size=MAX_BODY)
+        self.engine.attach(web_app)
+        health = Health(self.backend.deployment, self.connections)
+        web_app.router.add_get("/health", health.health)
+        web_app.router.add_get("/ready", health.ready)
+        web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
+        self.pages.attach(web_app)
+        web_app.router.add_route("*", "/{path:.*}", Rest(self.app, self.catalogue).handle)
+        return web_app
+
+    async def _follow_user(self, user: Any, context: HookContext) -> None:
+        """Live connections see their user's changes at once, and a removed user is logged out."""
+        removed = context.method == "remove"
+        gone = self.connections.update_user(context.tenant.id, str(user["_id"]), None if removed else user)
+        for connection in gone:
+            await self.connections.logout(connection)
+
+
+TENANCY_HOOKS: dict[str, Any] = {
+    "before": {
+        "all": [enforce_app_id],
+        "create": [inject_app_id],
+        "update": [inject_app_id],
+        "patch": [inject_app_id],
+    }
+}
+"""Around every service of every tenant."""
+
+
+def silence(context: HookContext) -> None:
+    """A before hook: the call sends no event."""
+    context.event = None
+
+
+def configure(app: Application, module: str) -> None:
+    """Lets a module add its services and hooks by its `configure(app)`.
+
+    Raises:
+        StartError: it cannot be imported, or has no such function.
+    """
+    try:
+        found = importlib.import_module(module)
+    except ImportError as error:
+        raise StartError(f"ROOST_MODULES: '{module}' cannot be imported: {error}") from error
+    if not callable(getattr(found, "configure", None)):
+        raise StartError(f"ROOST_MODULES: '{module}' does not define configure(app)")
+    found.configure(app)
+
+
+def _master_key(settings: Settings) -> MasterKey:
+    if settings.master_key is not None:
+        try:
+            return MasterKey.parse(settings.master_key.get_secret_value())
+        except ValueError as error:
+            raise StartError(f"ROOST_MASTER_KEY: {error}") from error
+    if settings.mongodb_uri is not None:
+        raise StartError(
+            "ROOST_MASTER_KEY must be set with ROOST_MONGODB_URI: it opens the signing keys in that database. "
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    try:
+        return MasterKey.in_directory(settings.data)
+    except OSError as error:
+        raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error
+
+

@@ -1,0 +1,168 @@
+"""HTTP -> Application.call: the same services over REST, the tenant named by the header `x-app-id`."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import parse_qsl, unquote
+
+import structlog
+from aiohttp import web
+from multidict import MultiDict
+
+from hooks.context import UNSET, HookContext, Params
+from hooks.errors import (
+    BadRequest,
+    FeathersError,
+    MethodNotAllowed,
+    NotFound,
+    PayloadTooLarge,
+    to_feathers_error,
+)
+from hooks.tenant import Tenant, tenant_scope
+from server import logs, querystring, wire
+from server.handshake import HEADER, bearer, check_origin, named_app, resolve
+from services.application import Application, answer
+from services.base import STANDARD_METHODS
+from services.control.catalogue import Catalogue
+
+log = structlog.get_logger()
+
+MAX_BODY = 1_000_000
+"""Bytes of a request's body, as of a socket's message."""
+SERVICE_METHOD = "X-Service-Method"
+_VERBS = {"GET": ("find", "get"), "HEAD": ("find", "get"), "PUT": ("update",), "PATCH": ("patch",), "DELETE": ("remove",)}
+_CORS = {
+    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, HEAD",
+    "Access-Control-Allow-Headers": f"authorization, content-type, accept, {HEADER}, {SERVICE_METHOD.lower()}",
+    "Access-Control-Max-Age": "600",
+}
+
+
+_NO_QUERY: MultiDict[str] = MultiDict()
+"""A REST query belongs to the service: it never names the app."""
+
+
+class Rest:
+    """One handler for all paths that no page or probe has taken."""
+
+    def __init__(self, app: Application, catalogue: Catalogue) -> None:
+        self._app = app
+        self._catalogue = catalogue
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Answers a request with the call's result, or with the error's JSON under its own status."""
+        call_token = logs.call_id.set(logs.next_call_id())
+        cors: dict[str, str] = {}
+        try:
+            if request.method == "OPTIONS":
+                return await self._preflight(request)
+            tenant = await resolve(self._catalogue, named_app(_NO_QUERY, request.headers))
+            origins = request.headers.getall("Origin", [])
+            check_origin(tenant, origins)
+            cors = _allow(origins)
+            with tenant_scope(tenant):
+                response = await self._call(request, tenant)
+        except FeathersError as error:
+            response = _error(error)
+        except Exception as error:
+            log.exception("request failed", method=request.method)
+            response = _error(to_feathers_error(error))
+        finally:
+            logs.call_id.reset(call_token)
+        response.headers.update(cors)
+        return response
+
+    async def _preflight(self, request: web.Request) -> web.Response:
+        """A preflight cannot name its app: it is told yes when any app lists the origin; the request itself is checked."""
+        origins = request.headers.getall("Origin", [])
+        if "Access-Control-Request-Method" not in request.headers:
+            raise MethodNotAllowed("Method 'OPTIONS' is only for CORS preflight requests")
+        if len(origins) == 1 and await self._catalogue.allows_origin(origins[0]):
+            return web.Response(status=204, headers={**_allow(origins), **_CORS})
+        return web.Response(status=204)
+
+    async def _call(self, request: web.Request, tenant: Tenant) -> web.Response:
+        path, id = self._target(request, tenant)
+        query = querystring.parse(request.rel_url.raw_query_string)
+        method = _method(request, id)
+        data = await _body(request) if method not in ("find", "get", "remove") else None
+        wire.check(query)
+        wire.check_data(data)
+        params = Params(
+            tenant=tenant,
+            query=query,
+            provider="rest",
+            headers={name.lower(): value for name, value in request.headers.items()},
+            token=bearer(request.headers.get("Authorization")),
+        )
+        context = await self._app.call(path, method, params, id=id, data=data)
+        return _answer(context)
+
+    def _target(self, request: web.Request, tenant: Tenant) -> tuple[str, str | None]:
+        """The service's path and the record's id; an id is decoded only after the path was taken apart."""
+        parts = [unquote(part) for part in request.rel_url.raw_path.split("/") if part]
+        path = "/".join(parts)
+        try:
+            registration, route = self._app.lookup(tenant, path)
+        except NotFound:
+            raise NotFound(f"Path '/{path[:100]}' not found") from None
+        if "__id" in route:
+            return "/".join(parts[:-1]), parts[-1]
+        return path, None
+
+
+def _method(request: web.Request, id: str | None) -> str:
+    if request.method == "POST":
+        custom = request.headers.get(SERVICE_METHOD)
+        if custom is None:
+            return "create"
+        if custom in STANDARD_METHODS or not custom:
+            raise MethodNotAllowed(f"Method `{custom[:64]}` is not supported by this endpoint.")
+        return custom
+    verbs = _VERBS.get(request.method)
+    if verbs is None:
+        raise MethodNotAllowed(f"Method '{request.method[:16]}' is not supported")
+    return verbs[0] if id is None or len(verbs) == 1 else verbs[1]
+
+
+async def _body(request: web.Request) -> Any:
+    try:
+        raw = await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise PayloadTooLarge(f"The body is too large: at most {MAX_BODY} bytes are allowed") from error
+    if request.content_type == "application/x-www-form-urlencoded":
+        try:
+            return dict(parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=bool(raw)))
+        except ValueError as error:
+            raise BadRequest("The body is not a form") from error
+    if not raw:
+        return None
+    try:
+        return wire.decode(raw)
+    except ValueError as error:
+        raise BadRequest("The body is not valid JSON") from error
+
+
+def _answer(context: HookContext) -> web.Response:
+    result = answer(context)
+    http = context.http
+    headers = dict(http.get("headers", {}))
+    if "location" in http:
+        headers["Location"] = str(http["location"])
+    if isinstance(result, str) and result:
+        status = http.get("status", 200)
+        return web.Response(status=status, text=result, headers=headers)
+    if result is UNSET or not (result or isinstance(result, (list, dict))):
+        return web.Response(status=http.get("status", 303 if "location" in http else 204), headers=headers)
+    status = http.get("status", 303 if "location" in http else 201 if context.method == "create" else 200)
+    return web.Response(status=status, body=wire.encode(result), content_type="application/json", headers=headers)
+
+
+def _error(error: FeathersError) -> web.Response:
+    return web.Response(status=error.code, body=wire.encode(error.to_json()), content_type="application/json")
+
+
+def _allow(origins: list[str]) -> dict[str, str]:
+    if not origins:
+        return {}
+    return {"Access-Control-Allow-Origin": origins[0], "Vary": "Origin"}

@@ -1,0 +1,87 @@
+"""All settings of a Roost process, in one model. Each is an environment variable with the prefix `ROOST_`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+PREFIX = "ROOST_"
+
+
+class SettingsError(Exception):
+    """A setting is unknown or invalid; each line names its variable and what is wrong."""
+
+
+class Settings(BaseSettings):
+    """Settings come from the environment, and command-line options override them."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(3030, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    data: Path = Field(Path("data"), description="Directory of the embedded MongoDB's files and the development keys.")
+    example: Path = Field(Path("client-example"), description="Directory of the example page served at /example/.")
+    mongodb_uri: SecretStr | None = Field(
+        None, description="A MongoDB replica set to use. Without it, an embedded mongod is started in the data directory."
+    )
+    mongod_port: int | None = Field(None, ge=1, le=65535, description="Port of the embedded mongod; else a free one.")
+    database: str = Field(
+        "roost",
+        pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$",
+        description="Database of the tenants' data; the control plane's is named `<database>_control`.",
+    )
+    mongo_path: Literal["pymongo", "lean"] = Field("pymongo", description="How data commands reach MongoDB.")
+    mongo_pool: int = Field(50, ge=1, le=1000, description="Connections to each MongoDB server, at most.")
+    query_time: int = Field(2000, ge=50, le=60_000, description="Milliseconds that one database command may take.")
+    master_key: SecretStr | None = Field(
+        None,
+        description="32 bytes in base64url that encrypt the tenants' signing keys. "
+        "Required with ROOST_MONGODB_URI; else made in the data directory.",
+    )
+    token_lifetime: int = Field(86_400, ge=10, le=31_536_000, description="Seconds for which an access token is valid.")
+    modules: Annotated[tuple[str, ...], NoDecode] = Field(
+        (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
+    log_format: Literal["auto", "json", "console"] = Field(
+        "auto", description="Log lines as JSON or for reading; auto is JSON unless standard error is a terminal."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings
+
+    @field_validator("modules", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def load(overrides: Mapping[str, Any] | None = None) -> Settings:
+    """The settings of this process; `overrides` are options that were given, None stands for not given.
+
+    Raises:
+        SettingsError: an unknown `ROOST_` variable, or a value that is not valid, by its name.
+    """
+    known = {f"{PREFIX}{name.upper()}" for name in Settings.model_fields}
+    unknown = sorted(name for name in os.environ if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError("\n".join(f"{name}: is not a setting of Roost" for name in unknown))
+    given = {name: value for name, value in (overrides or {}).items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as error:
+        lines = (f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors() if fault["loc"])
+        raise SettingsError("\n".join(lines)) from error

@@ -1,0 +1,133 @@
+"""Socket.IO -> Application.call: handshakes become connections, packets become calls, and every call is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from aiohttp import web
+
+from hooks.context import UNSET, Authentication, Record
+from hooks.errors import (
+    BadRequest,
+    FeathersError,
+    MethodNotAllowed,
+    NotAuthenticated,
+    NotFound,
+    to_feathers_error,
+)
+from hooks.tenant import tenant_scope
+from server import logs, wire
+from server.connections import Connection, Connections
+from server.engine import Refused, Socket
+from server.handshake import bearer, check_origin, named_app, resolve
+from services.application import Application, answer
+from services.authentication.service import AuthenticationService
+from services.control.catalogue import Catalogue
+
+log = structlog.get_logger()
+
+SHAPES = {"find": (), "get": ("id",), "create": ("data",), "update": ("id", "data"), "patch": ("id", "data"), "remove": ("id",)}
+"""What stands between the path and the query in a method's arguments."""
+CUSTOM = ("data",)
+MAX_METHOD = 64
+
+_KEPT_HEADERS = frozenset({"authorization", "user-agent", "accept-language", "origin", "x-forwarded-for", "host"})
+
+
+class Sockets:
+    """The engine's handlers."""
+
+    def __init__(
+        self,
+        app: Application,
+        catalogue: Catalogue,
+        connections: Connections,
+        authentication: AuthenticationService,
+    ) -> None:
+        self._app = app
+        self._catalogue = catalogue
+        self._connections = connections
+        self._authentication = authentication
+
+    async def connect(self, socket: Socket, request: web.Request, auth: Any) -> None:
+        """Accepts a socket for the tenant that it names, logged in if it brings a valid token.
+
+        Raises:
+            Refused: with the error's sentence, and its wire form as data.
+        """
+        try:
+            tenant = await resolve(self._catalogue, named_app(request.query, request.headers, auth))
+            check_origin(tenant, request.headers.getall("Origin", []))
+            headers = {name.lower(): value for name, value in request.headers.items() if name.lower() in _KEPT_HEADERS}
+            connection = Connection(socket, tenant, headers)
+            with tenant_scope(tenant):
+                login = await self._login(connection, bearer(headers.pop("authorization", None)))
+        except Exception as error:
+            if not isinstance(error, FeathersError):
+                log.exception("handshake failed")
+            refusal = to_feathers_error(error)
+            raise Refused(refusal.message, refusal.to_json()) from error
+        socket.connection = connection
+        # From here to the return nothing waits: no event can reach the socket before its acceptance does.
+        self._connections.add(connection)
+        if login is not None:
+            await self._connections.login(connection, *login)
+
+    async def _login(self, connection: Connection, token: str | None) -> tuple[Authentication, Record] | None:
+        """The handshake token's login. An expired one makes a stranger: a refusal would lock its client out for good."""
+        if token is None:
+            return None
+        try:
+            return await self._authentication.verify(connection.params({}), token)
+        except NotAuthenticated as error:
+            if isinstance(error.data, dict) and error.data.get("name") == "JsonWebTokenError":
+                raise
+            return None
+
+    async def disconnect(self, socket: Socket, reason: str) -> None:
+        """Forgets the connection."""
+        self._connections.remove(socket.connection)
+
+    async def call(self, socket: Socket, name: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
+        """Answers a call: `(None, result)` or `(error,)`."""
+        connection: Connection = socket.connection
+        call_token = logs.call_id.set(logs.next_call_id())
+        try:
+            with tenant_scope(connection.tenant):
+                try:
+                    return None, await self._run(connection, name, arguments)
+                except FeathersError as error:
+                    return (error.to_json(),)
+                except Exception as error:
+                    log.exception("call failed", method=name[:MAX_METHOD], user=user_of(connection))
+                    return (to_feathers_error(error).to_json(),)
+        finally:
+            logs.call_id.reset(call_token)
+
+    async def _run(self, connection: Connection, method: str, arguments: Sequence[Any]) -> Any:
+        shape = SHAPES.get(method, CUSTOM)
+        if not arguments or not isinstance(arguments[0], str):
+            raise NotFound("Invalid service path")
+        if len(arguments) > len(shape) + 2:
+            raise BadRequest(f"Too many arguments for '{method[:MAX_METHOD]}' method")
+        if len(method) > MAX_METHOD:
+            raise MethodNotAllowed(f"Method '{method[:MAX_METHOD]}' is too long")
+        values: dict[str, Any] = dict(zip((*shape, "query"), arguments[1:], strict=False))
+        query = values.get("query")
+        if query is None:
+            query = {}
+        elif not isinstance(query, dict):
+            raise BadRequest("The query must be an object")
+        wire.check(query)
+        wire.check_data(values.get("data"))
+        params = connection.params(query)
+        context = await self._app.call(arguments[0], method, params, id=values.get("id"), data=values.get("data"))
+        result = answer(context)
+        return None if result is UNSET else result
+
+
+def user_of(connection: Connection) -> str | None:
+    """The id of the connection's user, for log lines."""
+    return None if connection.user is None else str(connection.user["_id"])

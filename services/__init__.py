@@ -1,0 +1,1 @@
+"""What can be called, and where it is kept. May import `hooks`."""

@@ -1,0 +1,226 @@
+"""The application: holds the services, and is the one path that every call takes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from hooks.chain import Hooks
+from hooks.context import HookContext, Params, Record
+from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
+from hooks.permit import Rules
+from hooks.tenant import Tenant
+from services.base import EVENTS
+from services.registration import Registration
+
+log = structlog.get_logger()
+
+Declared = Callable[[Tenant], Mapping[str, Registration]]
+"""The services that a tenant has declared, by path."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """Something happened to a record: what is published."""
+
+    registration: Registration
+    name: str
+    record: Any
+    context: HookContext
+
+    @property
+    def tenant(self) -> Tenant:
+        """The only tenant that may hear of it."""
+        return self.context.params.tenant
+
+
+Publisher = Callable[[Event], Awaitable[None] | None]
+Authenticator = Callable[[Params], Awaitable[None]]
+
+
+class Application:
+    """Services by path: those of the server's own code for all tenants, and those that each tenant declared."""
+
+    def __init__(self) -> None:
+        self.services: dict[str, Registration] = {}
+        self.declared: Declared = lambda tenant: {}
+        self.publisher: Publisher | None = None
+        self.authenticator: Authenticator | None = None
+        self._hooks = Hooks()
+        self._patterns: list[tuple[tuple[str, ...], Registration]] = []
+
+    def use(
+        self,
+        path: str,
+        service: Any,
+        *,
+        methods: Sequence[str] | None = None,
+        events: Sequence[str] = (),
+        hooks: Mapping[str, Any] | None = None,
+        rules: Rules | str = "authenticated",
+    ) -> Registration:
+        """Registers a service for all tenants; `:name` segments of the path arrive in `params.route`.
+
+        Raises:
+            ValueError: the path is taken, or a method cannot be offered.
+        """
+        path = path.strip("/")
+        if not path or path in self.services:
+            raise ValueError(f"The path '{path}' is taken")
+        registration = self.register(path, service, methods=methods, events=events, hooks=hooks, rules=rules)
+        self.services[path] = registration
+        if ":" in path:
+            self._patterns.append((tuple(path.split("/")), registration))
+        return registration
+
+    def register(self, path: str, service: Any, **options: Any) -> Registration:
+        """A registration inside this application's hooks that is not reachable by path yet."""
+        return Registration(path, service, self._hooks, **options)
+
+    def hooks(self, registration: Mapping[str, Any] | Sequence[Any]) -> None:
+        """Adds hooks around every service."""
+        self._hooks.add(registration)
+        for service in self.services.values():
+            service.recompile()
+
+    def lookup(self, tenant: Tenant, path: object) -> tuple[Registration, Mapping[str, str]]:
+        """The service at a path and the path's placeholders; `path/id` finds `path` with `__id`.
+
+        Raises:
+            NotFound: there is no such service for this tenant.
+        """
+        if not isinstance(path, str):
+            raise NotFound("Invalid service path")
+        declared = self.declared(tenant)
+        found = self.services.get(path) or declared.get(path)
+        if found is not None:
+            return found, _NO_ROUTE
+        path = "/".join(part for part in path.split("/") if part)
+        found = self.services.get(path) or declared.get(path)
+        if found is not None:
+            return found, _NO_ROUTE
+        segments = path.split("/")
+        for pattern, registration in self._patterns:
+            route = _match(pattern, segments)
+            if route is not None:
+                return registration, route
+        parent, _, last = path.rpartition("/")
+        found = self.services.get(parent) or declared.get(parent)
+        if found is not None:
+            return found, {"__id": last}
+        raise NotFound(f"Service '{path[:100]}' not found")
+
+    async def call(
+        self, path: str, method: str, params: Params, *, id: Any = None, data: Any = None
+    ) -> HookContext:
+        """Calls a method through all hooks, then tells of the event; returns the context with its outcome.
+
+        Raises:
+            NotFound: no such service. MethodNotAllowed: the service does not offer the method.
+            FeathersError: whatever the method or a hook raises.
+        """
+        registration, route = self.lookup(params.tenant, path)
+        if method not in registration.methods and (params.provider is not None or not registration.has(method)):
+            raise MethodNotAllowed(f"Method '{method[:100]}' not allowed on service '{registration.path}'")
+        params.route = route
+        context = HookContext(
+            app=self,
+            service=registration.service,
+            path=registration.path,
+            method=method,
+            params=params,
+            id=id,
+            data=data,
+            event=EVENTS.get(method),
+        )
+        await registration.chain(method)(context)
+        if context.event is not None:
+            await self._tell(registration, context)
+        return context
+
+    async def authenticate(self, params: Params) -> None:
+        """Verifies the token that came with a request.
+
+        Raises:
+            NotAuthenticated: it is not valid, or nobody verifies tokens here.
+        """
+        if self.authenticator is None:
+            raise NotAuthenticated()
+        await self.authenticator(params)
+
+    async def emit(self, registration: Registration, name: str, record: Any, context: HookContext) -> None:
+        """Tells the server's own listeners and the tenant's subscribers of one event."""
+        try:
+            for listener in registration.listeners.get(name, ()):
+                await _settle(listener(record, context))
+            if self.publisher is not None:
+                await _settle(self.publisher(Event(registration, name, record, context)))
+        except Exception:
+            # A listener that fails costs its event, never the call that has already succeeded.
+            log.exception("event lost", service=registration.path, event_name=name)
+
+    async def _tell(self, registration: Registration, context: HookContext) -> None:
+        name = context.event
+        assert name is not None
+        outcome = context.outcome
+        for record in outcome if isinstance(outcome, list) else [outcome]:
+            await self.emit(registration, name, record, context)
+
+
+_NO_ROUTE: Mapping[str, str] = {}
+
+
+def answer(context: HookContext) -> Any:
+    """What the caller gets: the outcome, cut to the caller's `$select` after a writing method."""
+    outcome = context.outcome
+    if context.method in EVENTS and "$select" in context.params.query:
+        select = context.params.query["$select"]
+        names = [select] if isinstance(select, str) else [*select]
+        names.append(getattr(context.service, "id", "_id"))
+        if isinstance(outcome, list):
+            return [project(record, names) for record in outcome]
+        return project(outcome, names)
+    return outcome
+
+
+def project(record: Any, names: Sequence[str]) -> Any:
+    """A record cut to the named fields; a dotted name keeps just that part of a nested object."""
+    if not isinstance(record, Mapping):
+        return record
+    cut: Record = {}
+    for name in names:
+        head, _, rest = name.partition(".")
+        if head not in record:
+            continue
+        if not rest:
+            cut[head] = record[head]
+        else:
+            part = record[head]
+            parts = [project(item, [rest]) for item in part] if isinstance(part, list) else project(part, [rest])
+            if isinstance(parts, dict) and isinstance(cut.get(head), dict):
+                parts = {**cut[head], **parts}
+            cut[head] = parts
+    return cut
+
+
+def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
+    if not len(pattern) <= len(segments) <= len(pattern) + 1:
+        return None
+    route: dict[str, str] = {}
+    for expected, segment in zip(pattern, segments, strict=False):
+        if expected.startswith(":"):
+            route[expected[1:]] = segment
+        elif expected != segment:
+            return None
+    if len(segments) > len(pattern):
+        route["__id"] = segments[-1]
+    return route
+
+
+async def _settle(outcome: Awaitable[None] | None) -> None:
+    if inspect.isawaitable(outcome):
+        await outcome

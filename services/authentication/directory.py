@@ -1,0 +1,34 @@
+"""The directory: finds users inside the tenant of a call, through the hooks of the users service."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hooks.context import Caller, Params, Record
+from hooks.errors import NotFound
+
+
+class Directory:
+    """The users of whichever tenant the params name."""
+
+    def __init__(self, app: Caller, path: str = "users") -> None:
+        """`path` is that of the users service."""
+        self._app = app
+        self._path = path
+
+    async def find(self, params: Params, key: str) -> Record | None:
+        """The whole record of the user whose name has this key. With the password hash: it must stay in the server."""
+        query: dict[str, Any] = {"username_key": key, "$limit": 1}
+        context = await self._app.call(self._path, "find", Params(tenant=params.tenant, query=query))
+        found: Any = context.result
+        records: list[Record] = found["data"] if isinstance(found, dict) else found
+        return records[0] if records else None
+
+    async def show(self, params: Params, user_id: Any) -> Record | None:
+        """The user as an external `get` shows it, or None if there is none with this id."""
+        try:
+            context = await self._app.call(self._path, "get", Params(tenant=params.tenant), id=user_id)
+        except NotFound:
+            return None
+        shown: Record = context.outcome
+        return shown

@@ -1,0 +1,110 @@
+"""Passwords: argon2id in a few threads of their own, with a bounded queue before them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, TypeVar
+
+from passlib.hash import argon2
+
+from hooks.errors import BadRequest, TooManyRequests
+
+SHORTEST = 8
+LONGEST = 128
+"""How many characters a new password may have. Longer ones are never hashed, so their cost is bounded too."""
+
+_Result = TypeVar("_Result")
+
+
+class Passwords:
+    """Hashes and verifies. Nothing here runs on the event loop, and every verification costs the same."""
+
+    def __init__(
+        self,
+        *,
+        memory_kib: int = 19 * 1024,
+        rounds: int = 2,
+        parallelism: int = 1,
+        workers: int | None = None,
+        most_waiting: int = 200,
+    ) -> None:
+        """`workers` are threads, two per core if not given; `most_waiting` calls may wait for one of them."""
+        self._argon2: Any = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=parallelism)
+        workers = workers or 2 * (os.cpu_count() or 1)
+        self._most = workers + most_waiting
+        self._pending = 0
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password")
+        self._nothing: str = self._argon2.hash(secrets.token_urlsafe())
+
+    async def hash(self, password: object) -> str:
+        """The hash of a new password.
+
+        Raises:
+            BadRequest: it is not acceptable as a password; the sentence says why.
+            TooManyRequests: too many others wait.
+        """
+        accepted = check_password(password)
+        hashed: str = await self._run(lambda: self._argon2.hash(accepted))
+        return hashed
+
+    async def verify(self, password: str, hashed: str) -> bool:
+        """Whether `hashed` was made of this password. Impossible ones and broken hashes match nothing, at equal cost.
+
+        Raises:
+            TooManyRequests: too many others wait.
+        """
+        possible = _is_possible(password) and self._argon2.identify(hashed)
+        tried, against = (password, hashed) if possible else ("", self._nothing)
+        matches = await self._run(lambda: self._matches(tried, against))
+        return possible and matches
+
+    async def verify_nothing(self, password: str) -> None:
+        """Costs what `verify` costs: for users that do not exist.
+
+        Raises:
+            TooManyRequests: too many others wait.
+        """
+        await self.verify(password, self._nothing)
+
+    def close(self) -> None:
+        """Ends the threads; calls that still wait are cancelled."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _matches(self, password: str, hashed: str) -> bool:
+        try:
+            return bool(self._argon2.verify(password, hashed))
+        except ValueError:
+            # A hash with the right prefix and nothing sensible behind it.
+            return bool(self._argon2.verify("", self._nothing))
+
+    async def _run(self, work: Callable[[], _Result]) -> _Result:
+        if self._pending >= self._most:
+            raise TooManyRequests("Too many people log in at this moment: try again in a few seconds")
+        self._pending += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        finally:
+            self._pending -= 1
+
+
+def check_password(password: object) -> str:
+    """A new password as it is.
+
+    Raises:
+        BadRequest: it is no text, too short, too long, or has characters that nobody can type.
+    """
+    if not isinstance(password, str):
+        raise BadRequest("The password must be a text")
+    if not SHORTEST <= len(password) <= LONGEST:
+        raise BadRequest(f"The password must have {SHORTEST} to {LONGEST} characters")
+    if not _is_possible(password):
+        raise BadRequest("The password contains characters that are not allowed")
+    return password
+
+
+def _is_possible(password: str) -> bool:
+    return len(password) <= LONGEST and not any(char == "\0" or "\ud800" <= char <= "\udfff" for char in password)

@@ -1,0 +1,35 @@
+"""What the service tells the transport: who has logged in or out on a live connection."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from hooks.context import Authentication, Record
+
+
+class Sessions(Protocol):
+    """The logins of live connections. Implemented by the server; REST calls have no connection and are never told of.
+
+    `connection` is what the server itself put into `params.connection`.
+    """
+
+    async def login(self, connection: Any, authentication: Authentication, user: Record) -> None:
+        """Makes this the connection's login, in place of an earlier one.
+
+        `user` is the record as its owner may see it; `authentication.payload["exp"]` is the second of the login's end.
+        """
+        ...
+
+    async def logout(self, connection: Any) -> None:
+        """Takes the connection's login and its channels away; the connection stays. Nothing to do if there is none."""
+        ...
+
+
+class NoSessions:
+    """For servers without live connections."""
+
+    async def login(self, connection: Any, authentication: Authentication, user: Record) -> None:
+        """Nothing to tell."""
+
+    async def logout(self, connection: Any) -> None:
+        """Nothing to tell."""

@@ -1,0 +1,57 @@
+"""The service contract: what a class offers to be callable."""
+
+from __future__ import annotations
+
+from typing import Any, Protocol, TypedDict
+
+from hooks.context import Params, Record
+
+STANDARD_METHODS = ("find", "get", "create", "update", "patch", "remove")
+EVENTS = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}
+"""The event that follows each writing method."""
+
+RESERVED_METHODS = frozenset(
+    "all around before after error hooks setup teardown publish on once emit "
+    "constructor prototype id options methods events".split()
+)
+"""Names that no custom method may bear."""
+
+
+class Page(TypedDict):
+    """The envelope of a paginated `find`; `limit` is the limit actually used."""
+
+    total: int
+    limit: int
+    skip: int
+    data: list[Record]
+
+
+class Service:
+    """A service defines any of the six standard methods, and custom methods `async def name(self, data, params)`.
+
+        async def find(self, params) -> Page | list[Record]
+        async def get(self, id, params) -> Record
+        async def create(self, data, params) -> Record | list[Record]
+        async def update(self, id, data, params) -> Record
+        async def patch(self, id, data, params) -> Record | list[Record]      id None: all that match the query
+        async def remove(self, id, params) -> Record | list[Record]           id None: all that match the query
+
+    Methods that write return whole records: the caller's `$select` is applied to the answer alone, so that hooks and
+    events see the full record.
+    """
+
+    id: str = "_id"
+    """The field that holds a record's id."""
+
+
+class Lifecycle(Protocol):
+    """What a service may define besides its methods."""
+
+    async def setup(self, app: Any, path: str) -> None: ...
+
+    async def teardown(self, app: Any, path: str) -> None: ...
+
+
+def standard_methods(service: object) -> tuple[str, ...]:
+    """The standard methods that a service object defines."""
+    return tuple(name for name in STANDARD_METHODS if callable(getattr(service, name, None)))

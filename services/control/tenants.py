@@ -1,0 +1,156 @@
+"""Tenants as the control plane keeps them: created, listed and changed here, by the command line and by services alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pymongo import ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from hooks.errors import BadRequest, Conflict
+from hooks.tenant import TENANT_ID, AuthSettings, Placement, Tenant
+from services.authentication.keys import Keys
+from services.database.deployment import Deployment
+from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import CollectionSchema, Index
+from services.declaration import Declaration, TenantDeclaration, service_declarations
+from services import users
+from services.store import Document
+
+COLLECTION = "tenants"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What applying a declaration did to one tenant: `created`, `updated` or `unchanged`, and the services it lost."""
+
+    tenant: str
+    outcome: str
+    withdrawn: tuple[str, ...] = ()
+
+
+def control_database(database: str) -> str:
+    """The name of the control plane's own database beside the tenants' data."""
+    return f"{database}_control"
+
+
+class Tenants:
+    """The repository of tenants. Every change raises the tenant's epoch, which is how running servers hear of it."""
+
+    def __init__(self, deployment: Deployment, keys: Keys, *, database: str) -> None:
+        """`database` names the database of shared tenant data."""
+        self._deployment = deployment
+        self._keys = keys
+        self._database = database
+        self._control = control_database(database)
+
+    async def allow_origin(self, origin: str) -> bool:
+        """Whether any tenant lists this origin: what a CORS preflight, which cannot name its tenant, is answered by."""
+        try:
+            return await self._documents.find_one({"allowed_origins": origin}, {"_id": 1}, max_time_ms=2000) is not None
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def get(self, id: str) -> Tenant | None:
+        """The tenant, or None."""
+        try:
+            found = await self._documents.find_one({"_id": id}, max_time_ms=2000)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return None if found is None else to_tenant(found)
+
+    async def all(self) -> AsyncIterator[Tenant]:
+        """All tenants in order of their ids."""
+        try:
+            async for found in self._documents.find({}, sort=[("_id", 1)], max_time_ms=30_000):
+                yield to_tenant(found)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def create(self, declared: TenantDeclaration) -> Tenant:
+        """Makes a new tenant with its collections and signing key.
+
+        Raises:
+            BadRequest: not a tenant id. Conflict: it exists.
+        """
+        if not TENANT_ID.fullmatch(declared.id):
+            raise BadRequest(f"'{declared.id}' cannot be a tenant's id")
+        if await self.get(declared.id) is not None:
+            raise Conflict(f"The tenant '{declared.id}' exists already")
+        await self.apply(Declaration(tenants=(declared,)))
+        created = await self.get(declared.id)
+        assert created is not None
+        return created
+
+    async def apply(self, declaration: Declaration) -> list[Change]:
+        """Creates and updates the declared tenants, all of them or none. A tenant's services become exactly those declared.
+
+        Data of a service that is no longer declared stays. Applying the same twice changes nothing.
+        """
+        for tenant in declaration.tenants:
+            await self.prepare_collections(tenant)
+        try:
+            async with self._deployment.client.start_session() as session:
+                changes = await session.with_transaction(lambda session: self._write(declaration.tenants, session))
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        for tenant in declaration.tenants:
+            await self._keys.ensure(tenant.id)
+        return changes
+
+    async def prepare_collections(self, declared: TenantDeclaration) -> None:
+        """Brings about the validators and indexes that the declared services need."""
+        schemas = {users.COLLECTION: (Index((("app_id", 1), (users.KEY, 1)), unique=True),)}
+        for path, service in declared.services.items():
+            name = service.collection or path
+            unique = () if service.id == "_id" else (Index((("app_id", 1), (service.id, 1)), unique=True),)
+            schemas[name] = (*schemas.get(name, ()), *unique)
+        for name, indexes in schemas.items():
+            await self._deployment.ensure(self._database, CollectionSchema(name, tuple(dict.fromkeys(indexes))))
+
+    async def _write(self, tenants: Iterable[TenantDeclaration], session: AsyncClientSession) -> list[Change]:
+        return [await self._write_one(tenant, session) for tenant in tenants]
+
+    async def _write_one(self, declared: TenantDeclaration, session: AsyncClientSession) -> Change:
+        wanted = declared.stored()
+        now = datetime.now(UTC)
+        found = await self._documents.find_one({"_id": declared.id}, session=session)
+        if found is None:
+            fresh = {"_id": declared.id, "status": "ready", "epoch": 1, **wanted, "created_at": now, "updated_at": now}
+            fresh["placement"] = {"model": "shared", "cluster": "default", "database": self._database}
+            await self._documents.insert_one(fresh, session=session)
+            return Change(declared.id, "created")
+        withdrawn = tuple(sorted(set(found.get("services", {})) - set(wanted["services"])))
+        if all(found.get(key) == value for key, value in wanted.items()):
+            return Change(declared.id, "unchanged")
+        await self._documents.find_one_and_update(
+            {"_id": declared.id},
+            {"$set": {**wanted, "updated_at": now}, "$inc": {"epoch": 1}},
+            return_document=ReturnDocument.AFTER,
+            session=session,
+        )
+        return Change(declared.id, "updated", withdrawn)
+
+    @property
+    def _documents(self) -> Any:
+        return self._deployment.client[self._control][COLLECTION]
+
+
+def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
+    """The snapshot of a catalogue entry."""
+    placement = document.get("placement", {})
+    return Tenant(
+        id=document["_id"],
+        name=document["name"],
+        status=document.get("status", "ready"),
+        epoch=document.get("epoch", 1),
+        allowed_origins=frozenset(document.get("allowed_origins", ())),
+        auth=AuthSettings(**document.get("auth", {})),
+        placement=Placement(**placement),
+        services=service_declarations(document.get("services", {})),
+    )
+
+

@@ -1,0 +1,183 @@
+"""A MongoDB deployment: the client that Roost holds for a URI, and the collections it gives."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC
+from typing import Literal
+
+from pymongo import AsyncMongoClient
+from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure
+from pymongo.monitoring import CommandListener
+
+from hooks.errors import Unavailable
+from services.database import schema
+from services.database.command_events import CommandEvents
+from services.database.driver import DriverCollection
+from services.database.faults import DRIVER_ERRORS
+from services.database.group_commit import GroupCommit
+from services.database.lean import LeanCollection
+from services.database.runner import Runner
+from services.store import Collection, Document, Namespace
+
+_log = logging.getLogger(__name__)
+
+#: How commands reach the server: through PyMongo, or by the lean path beside it.
+Path = Literal["pymongo", "lean"]
+
+# With every server down a call ends within 2.5 s.
+_SERVER_SELECTION_MS = 2400
+_CONNECT_MS = 2000
+_POOL_WAIT_MS = 2000
+# A reply may come after the server's own time bound; past this the connection is given up.
+_SOCKET_GRACE_MS = 1000
+
+_LEAN_TOPOLOGIES = frozenset({"ReplicaSetWithPrimary", "Single"})
+
+
+class Deployment:
+    """Owns one client of one deployment and is its `services.store.Store`.
+
+    Every command is bounded: `max_time_ms` on the server, a connection of `pool_size` awaited for at most 2 s, a whole
+    call with a change of the primary at most 5 s. Writes are acknowledged by a majority and its journals, and retried
+    when the primary changes.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        max_time_ms: int = 2000,
+        pool_size: int = 50,
+        path: Path = "pymongo",
+        event_listeners: Sequence[CommandListener] = (),
+    ) -> None:
+        """Nothing is sent before `open`. `event_listeners` hear of every command, on either path."""
+        self._uri = uri
+        self._max_time_ms = max_time_ms
+        self._pool_size = pool_size
+        self._path = path
+        self._listeners = tuple(event_listeners)
+        self._client: AsyncMongoClient[Document] | None = None
+        self._runner: Runner | None = None
+        self._group_commit: GroupCommit | None = None
+        self._ensured: dict[tuple[str, schema.CollectionSchema], asyncio.Task[None]] = {}
+
+    @property
+    def client(self) -> AsyncMongoClient[Document]:
+        """The driver's client, for change streams, transactions and administration."""
+        if self._client is None:
+            raise RuntimeError("the deployment is not open")
+        return self._client
+
+    async def open(self) -> None:
+        """Connects.
+
+        Raises:
+            Unavailable: No server answers, or it refuses the credentials; the sentence says which.
+        """
+        try:
+            self._client = self._connect()
+            await self._client.admin.command("ping")
+        except ConfigurationError as error:
+            raise Unavailable("The MongoDB URI is not understood or its host name does not resolve.") from error
+        except ConnectionFailure as error:
+            await self.close()
+            raise Unavailable(
+                f"No MongoDB server answered within {_SERVER_SELECTION_MS / 1000} s: "
+                "check that it runs and that the URI names it."
+            ) from error
+        except OperationFailure as error:
+            await self.close()
+            raise Unavailable("The MongoDB server refused the connection: check the URI's credentials.") from error
+        if self._path == "lean":
+            await self._open_lean_path(self._client)
+
+    async def close(self) -> None:
+        """Closes all connections; calls still in flight end with an error."""
+        client, self._client = self._client, None
+        runner, self._runner = self._runner, None
+        group_commit, self._group_commit = self._group_commit, None
+        for task in self._ensured.values():
+            task.cancel()
+        self._ensured.clear()
+        if runner is not None:
+            await runner.close()
+        if group_commit is not None:
+            await group_commit.settle()
+        if client is not None:
+            await client.close()
+
+    async def ping(self) -> bool:
+        """Whether a server answers and takes writes, asked for at most some 3 s."""
+        try:
+            await self.client.admin.command("ping", maxTimeMS=1000)
+        except DRIVER_ERRORS:
+            return False
+        return True
+
+    def collection(self, namespace: Namespace) -> Collection:
+        driver = DriverCollection(self.client[namespace.database][namespace.collection], max_time_ms=self._max_time_ms)
+        if self._runner is None or self._group_commit is None:
+            return driver
+        return LeanCollection(namespace, self._runner, self._group_commit, driver)
+
+    async def ensure(self, database: str, collection: schema.CollectionSchema) -> None:
+        """Brings a collection's validator and indexes about; once done in this process, it costs nothing.
+
+        Raises:
+            FeathersError: As `services.store.Collection`; the next call tries again.
+        """
+        key = (database, collection)
+        task = self._ensured.get(key)
+        if task is None:
+            task = asyncio.ensure_future(schema.ensure(self.client[database], collection))
+            task.add_done_callback(lambda done: self._forget_failure(key, done))
+            self._ensured[key] = task
+        await asyncio.shield(task)
+
+    def _forget_failure(self, key: tuple[str, schema.CollectionSchema], task: asyncio.Task[None]) -> None:
+        if (task.cancelled() or task.exception() is not None) and self._ensured.get(key) is task:
+            del self._ensured[key]
+
+    async def _open_lean_path(self, client: AsyncMongoClient[Document]) -> None:
+        if client.topology_description.topology_type_name not in _LEAN_TOPOLOGIES:
+            _log.warning("the lean command path serves one replica set or server: PyMongo is used")
+            return
+        runner = Runner(
+            client,
+            max_time_ms=self._max_time_ms,
+            pool_size=self._pool_size,
+            pool_wait_ms=_POOL_WAIT_MS,
+            events=CommandEvents(self._listeners),
+        )
+        try:
+            await runner.open()
+        except Exception:
+            _log.warning("the lean command path does not work here: PyMongo is used", exc_info=True)
+            await runner.close()
+        else:
+            self._runner, self._group_commit = runner, GroupCommit(runner)
+
+    def _connect(self) -> AsyncMongoClient[Document]:
+        return AsyncMongoClient(
+            self._uri,
+            appname="roost",
+            tz_aware=True,
+            tzinfo=UTC,
+            serverSelectionTimeoutMS=_SERVER_SELECTION_MS,
+            connectTimeoutMS=_CONNECT_MS,
+            socketTimeoutMS=self._max_time_ms + _SOCKET_GRACE_MS,
+            waitQueueTimeoutMS=_POOL_WAIT_MS,
+            maxPoolSize=self._pool_size,
+            maxIdleTimeMS=60_000,
+            readPreference="primary",
+            retryReads=True,
+            retryWrites=True,
+            w="majority",
+            journal=True,
+            wTimeoutMS=self._max_time_ms,
+            event_listeners=self._listeners,
+        )

@@ -1,0 +1,96 @@
+"""A store's collection through PyMongo: the plain path, and the one to fall back to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any, TypeVar
+
+import pymongo
+from pymongo import ReturnDocument
+from pymongo.asynchronous.collection import AsyncCollection
+
+from services.database.faults import DRIVER_ERRORS, from_driver
+from services.store import Document, Filter, Namespace, Sort
+
+_T = TypeVar("_T")
+
+#: An insert is retried by PyMongo, once per new primary, for at most so long.
+INSERT_SECONDS = 4.5
+
+
+class DriverCollection:
+    """Implements `services.store.Collection`; reads and changes of one document are retried once by PyMongo."""
+
+    def __init__(self, collection: AsyncCollection[Document], *, max_time_ms: int) -> None:
+        """`collection` carries the client's codec, concerns and time bounds."""
+        self._collection = collection
+        self._max_time_ms = max_time_ms
+        self._namespace = Namespace(collection.database.name, collection.name)
+
+    @property
+    def namespace(self) -> Namespace:
+        return self._namespace
+
+    async def find(
+        self,
+        filter: Filter,
+        *,
+        projection: Mapping[str, int] | None = None,
+        sort: Sort = (),
+        skip: int = 0,
+        limit: int = 0,
+    ) -> list[Document]:
+        cursor = self._collection.find(
+            filter,
+            projection,
+            sort=list(sort) or None,
+            skip=skip,
+            limit=limit,
+            batch_size=limit,
+            max_time_ms=self._max_time_ms,
+        )
+        return await _converted(cursor.to_list())
+
+    async def count(self, filter: Filter) -> int:
+        return await _converted(self._collection.count_documents(filter, maxTimeMS=self._max_time_ms))
+
+    async def insert(self, documents: Sequence[Document]) -> None:
+        if not documents:
+            return
+        with pymongo.timeout(INSERT_SECONDS):
+            if len(documents) == 1:
+                await _converted(self._collection.insert_one(documents[0]))
+            else:
+                await _converted(self._collection.insert_many(documents))
+
+    async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
+        return await _converted(
+            self._collection.find_one_and_update(
+                filter, update, return_document=ReturnDocument.AFTER, maxTimeMS=self._max_time_ms
+            )
+        )
+
+    async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
+        return await _converted(
+            self._collection.find_one_and_replace(
+                filter, replacement, return_document=ReturnDocument.AFTER, maxTimeMS=self._max_time_ms
+            )
+        )
+
+    async def find_one_and_delete(self, filter: Filter) -> Document | None:
+        return await _converted(self._collection.find_one_and_delete(filter, maxTimeMS=self._max_time_ms))
+
+    async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
+        with pymongo.timeout(self._max_time_ms / 1000):
+            return (await _converted(self._collection.update_many(filter, update))).matched_count
+
+    async def delete_many(self, filter: Filter) -> int:
+        with pymongo.timeout(self._max_time_ms / 1000):
+            return (await _converted(self._collection.delete_many(filter))).deleted_count
+
+
+async def _converted(call: Awaitable[_T]) -> _T:
+    try:
+        return await call
+    except DRIVER_ERRORS as error:
+        raise from_driver(error) from error

@@ -1,0 +1,116 @@
+"""What a collection of tenant data must be in the database itself: its validator and its indexes.
+
+This is the third guard: it holds when every line of Python above it is wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pymongo import IndexModel
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import OperationFailure
+
+from services.database.faults import DRIVER_ERRORS, from_driver
+from services.store import Document
+
+_log = logging.getLogger(__name__)
+
+_NAMESPACE_EXISTS = 48
+
+#: A document belongs to the tenant that its `_id` is bound to; comparing whole objects fixes the key order as well.
+VALIDATOR: Mapping[str, Any] = {
+    "$jsonSchema": {
+        "bsonType": "object",
+        "required": ["_id", "app_id"],
+        "properties": {
+            "app_id": {"bsonType": "string", "minLength": 1},
+            "_id": {
+                "bsonType": "object",
+                "required": ["a", "i"],
+                "additionalProperties": False,
+                "properties": {
+                    "a": {"bsonType": "string", "minLength": 1},
+                    "i": {"bsonType": ["string", "objectId"], "minLength": 1},
+                },
+            },
+        },
+    },
+    "$expr": {"$eq": ["$_id", {"a": "$app_id", "i": "$_id.i"}]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of tenant data: `keys` are `(field, 1 or -1)` pairs, the first of them `app_id`.
+
+    A unique index holds for documents that have all its fields, unless `complete` says that every document must.
+    """
+
+    keys: tuple[tuple[str, int], ...]
+    unique: bool = False
+    complete: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.keys or self.keys[0][0] != "app_id":
+            raise ValueError("an index of tenant data begins with app_id")
+
+    @property
+    def name(self) -> str:
+        """A name that says all that the index is, so that a changed index is another index."""
+        fields = "_".join(f"{field}_{order}" for field, order in self.keys)
+        return fields + ("_unique" if self.unique else "") + ("_complete" if self.unique and self.complete else "")
+
+    def model(self) -> IndexModel:
+        """The index as PyMongo wants it."""
+        if not self.unique:
+            return IndexModel(list(self.keys), name=self.name)
+        optional = {field: {"$exists": True} for field, _ in self.keys[1:]}
+        if self.complete or not optional:
+            return IndexModel(list(self.keys), name=self.name, unique=True)
+        return IndexModel(list(self.keys), name=self.name, unique=True, partialFilterExpression=optional)
+
+
+#: Counts a tenant's documents and lists them in order of id.
+LISTING = Index((("app_id", 1), ("_id", 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSchema:
+    """A collection of tenant data. It always has the validator and the `LISTING` index; `indexes` come on top."""
+
+    name: str
+    indexes: tuple[Index, ...] = ()
+
+
+async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema) -> None:
+    """Creates the collection or mends its validator, and creates missing indexes. Many processes may do so at once.
+
+    Raises:
+        FeathersError: As `services.store.Collection`.
+    """
+    try:
+        await _ensure_validator(database, schema.name)
+        models = [index.model() for index in dict.fromkeys((LISTING, *schema.indexes))]
+        await database[schema.name].create_indexes(models)
+    except DRIVER_ERRORS as error:
+        _log.error("the collection %s cannot be prepared: %s", schema.name, type(error).__name__)
+        raise from_driver(error) from error
+
+
+async def _ensure_validator(database: AsyncDatabase[Document], name: str) -> None:
+    guard = {"validator": VALIDATOR, "validationLevel": "strict", "validationAction": "error"}
+    try:
+        await database.command({"create": name, **guard})
+        return
+    except OperationFailure as error:
+        if error.code != _NAMESPACE_EXISTS:
+            raise
+    cursor = await database.list_collections(filter={"name": name})
+    options: list[Mapping[str, Any]] = [entry["options"] async for entry in cursor]
+    # collMod locks the collection: only when it changes something.
+    if not options or any(options[0].get(key) != value for key, value in guard.items()):
+        await database.command({"collMod": name, **guard})

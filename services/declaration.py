@@ -1,0 +1,268 @@
+"""The declarative file: tenants and their data services as YAML, checked as a whole before anything is applied."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import yaml
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from hooks.schema import Schema
+from hooks.tenant import TENANT_ID
+
+RESERVED_PATHS = frozenset({"authentication", "users", "tenants", "apps", "health", "example", "docs", "socket.io"})
+"""Paths of Roost's own services and pages."""
+RESERVED_COLLECTIONS = frozenset({"users"})
+"""Collections of Roost's own services in a tenant's database."""
+
+METHODS = ("find", "get", "create", "update", "patch", "remove")
+_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}(/[A-Za-z][A-Za-z0-9_-]{0,62}){0,3}")
+_COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+_FIELD = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,62}")
+
+
+class DeclarationError(Exception):
+    """The file has mistakes; each line names the place and what is wrong there."""
+
+    def __init__(self, mistakes: list[str]) -> None:
+        super().__init__("\n".join(mistakes))
+        self.mistakes = mistakes
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+def _check_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    plain = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or origin != plain or "@" in origin or "*" in origin:
+        raise ValueError("must be scheme://host or scheme://host:port, such as https://app.example.com")
+    if origin != origin.lower():
+        raise ValueError("must be in lower case")
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_check_origin)]
+RuleWord = Literal["public", "authenticated", "nobody"]
+
+
+class Paginate(_Model):
+    """How many records a page has when the client does not say, and at most."""
+
+    default: Annotated[int, Field(ge=1, le=10_000)] = 10
+    max: Annotated[int, Field(ge=1, le=10_000)] = 50
+
+    @model_validator(mode="after")
+    def _check_order(self) -> Paginate:
+        if self.default > self.max:
+            raise ValueError("default may not be larger than max")
+        return self
+
+
+class ServiceDeclaration(_Model):
+    """One data service of a tenant."""
+
+    collection: str | None = None
+    id: str = "_id"
+    schema_: dict[str, Any] | None = Field(None, alias="schema")
+    paginate: Paginate | None = Paginate()
+    """None, or `false` in the file, is a service whose `find` answers with a bare list."""
+    multi: tuple[Literal["create", "patch", "remove"], ...] = ()
+    rules: dict[Literal["default", "find", "get", "create", "update", "patch", "remove"], RuleWord] = {}
+
+    @field_validator("paginate", mode="before")
+    @classmethod
+    def _accept_false(cls, paginate: Any) -> Any:
+        return None if paginate is False else paginate
+
+    @field_validator("multi", mode="before")
+    @classmethod
+    def _accept_words(cls, multi: Any) -> Any:
+        if isinstance(multi, bool):
+            return ("create", "patch", "remove") if multi else ()
+        return tuple(multi) if isinstance(multi, list) else multi
+
+    @field_validator("collection")
+    @classmethod
+    def _check_collection(cls, collection: str | None) -> str | None:
+        if collection is not None:
+            if not _COLLECTION.fullmatch(collection):
+                raise ValueError("must be letters, digits, '-' and '_', beginning with a letter")
+            if collection in RESERVED_COLLECTIONS:
+                raise ValueError(f"'{collection}' is a collection of Roost itself")
+        return collection
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, field: str) -> str:
+        if not _FIELD.fullmatch(field) or field == "app_id":
+            raise ValueError("must be a field name of letters, digits and '_'")
+        return field
+
+    @field_validator("schema_")
+    @classmethod
+    def _check_schema(cls, schema: dict[str, Any] | None) -> dict[str, Any] | None:
+        if schema is not None:
+            if "app_id" in schema:
+                raise ValueError("app_id: is set by the server and cannot be declared")
+            Schema(schema)
+        return schema
+
+
+class AuthDeclaration(_Model):
+    """How the tenant's users log in."""
+
+    username_field: Literal["username", "email"] = "username"
+
+
+class TenantDeclaration(_Model):
+    """One tenant."""
+
+    id: str
+    name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    allowed_origins: tuple[Origin, ...] = ()
+    auth: AuthDeclaration = AuthDeclaration()
+    services: dict[str, ServiceDeclaration] = {}
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _accept_list(cls, origins: Any) -> Any:
+        return tuple(origins) if isinstance(origins, list) else origins
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, id: str) -> str:
+        if not TENANT_ID.fullmatch(id):
+            raise ValueError("must be 3 to 63 lower case letters, digits and inner hyphens")
+        return id
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _accept_empty(cls, services: Any) -> Any:
+        if not isinstance(services, dict):
+            return services
+        return {path: {} if declared is None else declared for path, declared in services.items()}
+
+    @field_validator("services")
+    @classmethod
+    def _check_paths(cls, services: dict[str, ServiceDeclaration]) -> dict[str, ServiceDeclaration]:
+        for path, declared in services.items():
+            if not _PATH.fullmatch(path) or path.split("/")[0].startswith("__"):
+                raise ValueError(f"'{path}' cannot be a service's path: letters, digits, '-', '_' and '/'")
+            if path.split("/")[0] in RESERVED_PATHS:
+                raise ValueError(f"'{path}' is a path of Roost itself")
+            if declared.collection is None and not _COLLECTION.fullmatch(path):
+                raise ValueError(f"'{path}' has a '/': name its collection")
+        return services
+
+    def stored(self) -> dict[str, Any]:
+        """What the catalogue keeps of it, as plain values: the name, origins, auth and services."""
+        kept = self.model_dump(mode="json", by_alias=True, exclude={"id"})
+        kept["name"] = self.name or self.id
+        return kept
+
+
+class Declaration(_Model):
+    """The whole file."""
+
+    tenants: tuple[TenantDeclaration, ...]
+
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _accept_list(cls, tenants: Any) -> Any:
+        if tenants == []:
+            raise ValueError("names no tenant")
+        return tuple(tenants) if isinstance(tenants, list) else tenants
+
+    @model_validator(mode="after")
+    def _check_unique(self) -> Declaration:
+        ids = [tenant.id for tenant in self.tenants]
+        for id in ids:
+            if ids.count(id) > 1:
+                raise ValueError(f"the tenant '{id}' is declared twice")
+        return self
+
+
+def parse(text: str) -> Declaration:
+    """The declaration in a YAML text.
+
+    Raises:
+        DeclarationError: every mistake, each with its path such as `tenants[0].services.messages.paginate.max`.
+    """
+    try:
+        content = yaml.load(text, _Loader)
+    except yaml.YAMLError as error:
+        raise DeclarationError([f"not valid YAML: {error}"]) from error
+    return check(content)
+
+
+def check(content: object) -> Declaration:
+    """The declaration in plain values.
+
+    Raises:
+        DeclarationError: every mistake with its path.
+    """
+    try:
+        return Declaration.model_validate(content if content is not None else {})
+    except ValidationError as error:
+        raise DeclarationError([f"{_place(fault['loc'])}: {_sentence(fault)}" for fault in error.errors()]) from error
+
+
+def read(file: Path) -> Declaration:
+    """The declaration in a file.
+
+    Raises:
+        DeclarationError: the file cannot be read, or it has mistakes.
+    """
+    try:
+        return parse(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DeclarationError([f"{file}: {getattr(error, 'strerror', None) or error}"]) from error
+
+
+def service_declarations(stored: Mapping[str, Any]) -> dict[str, ServiceDeclaration]:
+    """A tenant's services out of the catalogue."""
+    return {path: ServiceDeclaration.model_validate(declared) for path, declared in stored.items()}
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML in which a key that is written twice is a mistake."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, str):
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} must be text", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"'{key}' is written twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    place = ""
+    for part in location:
+        if isinstance(part, int):
+            place += f"[{part}]"
+        elif part != "[key]":
+            place += f".{part}" if place else part
+    return place or "the file"
+
+
+def _sentence(fault: Mapping[str, Any]) -> str:
+    if fault["loc"][-1:] == ("[key]",):
+        return "is not a known key"
+    if fault["type"] == "extra_forbidden":
+        return "is not a known key"
+    if fault["type"] == "missing":
+        return "is missing"
+    message: str = fault["msg"]
+    message = message.removeprefix("Value error, ")
+    given = fault["input"]
+    return f"{message} (not {given!r})" if isinstance(given, (str, int, float, bool)) else message

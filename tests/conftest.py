@@ -1,0 +1,58 @@
+"""What all tests share: one mongod, and the tripwire that watches every command on tenant data."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+
+from server.main import Roost
+from tests.support.mongod import session_mongod
+from tests.support.roost import TWO_APPS, start_roost
+from tests.support.tripwire import Tripwire
+
+StartRoost = Callable[..., Awaitable[Roost]]
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _clean_environment() -> None:
+    for name in [name for name in os.environ if name.startswith("ROOST_")]:
+        del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+def mongod() -> Iterator[str]:
+    """The URI of the session's MongoDB."""
+    with session_mongod() as uri:
+        yield uri
+
+
+@pytest.fixture
+def tripwire() -> Iterator[Tripwire]:
+    """Fails the test when a command on tenant data was not tied to one tenant (ARCHITECTURE rule 3, LIMITS T4)."""
+    wire = Tripwire()
+    yield wire
+    assert wire.violations == []
+
+
+@pytest.fixture
+async def roosts(mongod: str, tripwire: Tripwire) -> AsyncIterator[StartRoost]:
+    """Starts servers, each over a database of its own; all are stopped when the test ends."""
+    started: list[Roost] = []
+
+    async def start(declared: str = TWO_APPS, **settings: Any) -> Roost:
+        roost = await start_roost(mongod, declared, tripwire=tripwire, **settings)
+        started.append(roost)
+        return roost
+
+    yield start
+    for roost in reversed(started):
+        await roost.drop()
+
+
+@pytest.fixture
+async def roost(roosts: StartRoost) -> Roost:
+    """A server with the apps of `TWO_APPS`."""
+    return await roosts()

@@ -1,0 +1,71 @@
+"""LIMITS F1 and F2: the primary is killed, and stepped down, under load; on both command paths at once."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import get_args
+
+import pytest
+
+from hooks.errors import Unavailable
+from services.database.deployment import Deployment, Path
+from services.database.lean import LeanCollection
+from services.database.schema import CollectionSchema
+from services.store import Namespace
+from tests.faults.workload import Workload
+from tests.support.mongod import ReplicaSet
+
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
+
+_LONGEST_STALL_SECONDS = 5.0
+_STEP_DOWNS = 3
+
+
+@pytest.fixture
+def replica_set() -> Iterator[ReplicaSet]:
+    with ReplicaSet(3) as replica_set:
+        yield replica_set
+
+
+@pytest.fixture
+async def workloads(replica_set: ReplicaSet) -> AsyncIterator[list[Workload]]:
+    deployments = [Deployment(replica_set.uri, path=path) for path in get_args(Path)]
+    made = []
+    for deployment, path in zip(deployments, get_args(Path), strict=True):
+        await deployment.open()
+        await deployment.ensure("faults", CollectionSchema("writes"))
+        collection = deployment.collection(Namespace("faults", "writes"))
+        assert isinstance(collection, LeanCollection) == (path == "lean")
+        made.append(Workload(collection, path))
+    yield made
+    for deployment in deployments:
+        await deployment.close()
+
+
+async def test_no_write_is_lost_or_doubled_when_the_primary_fails(
+    replica_set: ReplicaSet, workloads: list[Workload]
+) -> None:
+    for workload in workloads:
+        await workload.start()
+        await workload.calls(100)
+
+    killed = await replica_set.wait_primary()
+    replica_set.kill(killed)
+    for workload in workloads:
+        await workload.calls(100)
+    await replica_set.restart(killed)
+    errors_of_the_kill = [len(workload.tally.errors) for workload in workloads]
+
+    for _ in range(_STEP_DOWNS):
+        await replica_set.step_down()
+        for workload in workloads:
+            await workload.calls(100)
+
+    for workload, before in zip(workloads, errors_of_the_kill, strict=True):
+        tally = await workload.stop()
+        print(tally.calls, len(tally.errors), before, tally.longest)
+        assert {type(error) for error in tally.errors} <= {Unavailable}
+        assert tally.longest <= _LONGEST_STALL_SECONDS
+        # At most one call of a thousand may fail by a step-down; under 1 000 calls that is one.
+        assert len(tally.errors) - before <= max(1, tally.calls // 1000)
+        await workload.assert_kept()

@@ -1,0 +1,52 @@
+"""A whole Roost for tests: assembled, over a real mongod, on a free port."""
+
+from __future__ import annotations
+
+import base64
+import secrets
+from pathlib import Path
+from typing import Any
+
+from pydantic import SecretStr
+
+from server.main import Roost
+from server.settings import Settings
+from services.declaration import parse
+from tests.support.tripwire import Tripwire
+
+MASTER_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
+
+TWO_APPS = """
+tenants:
+  - id: acme
+    name: Acme
+    allowed_origins: ["http://localhost:3030"]
+    services:
+      messages:
+        schema: {text: {type: string, required: true}, n: {type: number}}
+        paginate: {default: 10, max: 50}
+        multi: [create, patch, remove]
+        rules: {default: authenticated}
+      notes: {paginate: false, multi: true, rules: {default: public}}
+      sealed: {rules: {find: public, default: nobody}}
+  - id: globex
+    name: Globex
+    auth: {username_field: email}
+    services:
+      messages: {rules: {default: authenticated}, multi: true}
+      notes: {paginate: false, multi: true, rules: {default: public}}
+"""
+
+
+async def start_roost(uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any) -> Roost:
+    """Starts a server over the mongod at `uri`, in a database of its own."""
+    values = {
+        "port": 0,
+        "mongodb_uri": SecretStr(uri),
+        "database": f"t{secrets.token_hex(6)}",
+        "master_key": SecretStr(MASTER_KEY),
+        "data": Path("unused"),
+        "log_level": "warning",
+        **settings,
+    }
+    return await Roost.start(Settings(**values), parse(declared), listeners=[tripwire] if tripwire else [])

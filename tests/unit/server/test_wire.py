@@ -1,0 +1,89 @@
+"""The wire bounds what comes in (LIMITS P3, P4, P5) and writes JSON as Feathers does."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from hooks.errors import BadRequest
+from server import wire
+
+
+def nested(depth: int) -> Any:
+    value: Any = 1
+    for _ in range(depth):
+        value = {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("key", ["", "\0", "a\0b", "__proto__", "constructor", "prototype", "__class__", "k" * 257])
+@pytest.mark.parametrize("check", [wire.check, wire.check_data])
+def test_dangerous_keys_are_refused_everywhere(key: str, check: Any) -> None:
+    for value in ({key: 1}, {"a": {key: 1}}, [{"a": [{key: 1}]}]):
+        with pytest.raises(BadRequest):
+            check(value)
+
+
+@pytest.mark.parametrize("key", ["$where", "$", "a.b", "a..b", ".a", "a."])
+def test_operators_and_paths_are_refused_in_data_alone(key: str) -> None:
+    wire.check({key: 1})
+    for value in ({key: 1}, {"a": {key: 1}}, {"a": [[{key: 1}]]}):
+        with pytest.raises(BadRequest, match="key"):
+            wire.check_data(value)
+
+
+def test_nesting_is_bounded() -> None:
+    wire.check(nested(32))
+    for depth in (33, 500):
+        with pytest.raises(BadRequest, match="deep"):
+            wire.check(nested(depth))
+
+
+def test_the_number_of_values_is_bounded() -> None:
+    wire.check([0] * 10_000)
+    with pytest.raises(BadRequest, match="many"):
+        wire.check([0] * 10_001)
+    with pytest.raises(BadRequest, match="many"):
+        wire.check([[0] * 100] * 101)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), -float("inf"), 2**63, -(2**63) - 1])
+def test_numbers_that_no_database_keeps_are_refused(number: Any) -> None:
+    for value in (number, {"n": number}, [number]):
+        with pytest.raises(BadRequest):
+            wire.check_data(value)
+
+
+def test_ordinary_values_pass() -> None:
+    for value in (None, True, 0, -0.0, 2**63 - 1, "", "text", [], {}, {"a_b-c d": [None, {"é": 1}]}):
+        wire.check_data(value)
+
+
+def test_values_look_as_in_feathers() -> None:
+    id = ObjectId("65a000000000000000000001")
+    east = timezone(timedelta(hours=2))
+    value = {
+        "id": id,
+        "epoch": datetime(1970, 1, 1, tzinfo=UTC),
+        "naive": datetime(2026, 1, 2, 3, 4, 5, 678_901),
+        "east": datetime(2026, 1, 2, 3, 4, 5, tzinfo=east),
+        "nan": float("nan"),
+        "inf": float("inf"),
+    }
+    assert json.loads(wire.encode(value)) == {
+        "id": "65a000000000000000000001",
+        "epoch": "1970-01-01T00:00:00.000Z",
+        "naive": "2026-01-02T03:04:05.678Z",
+        "east": "2026-01-02T01:04:05.000Z",
+        "nan": None,
+        "inf": None,
+    }
+
+
+def test_what_has_no_wire_form_is_an_error() -> None:
+    with pytest.raises(TypeError):
+        wire.encode({"o": object()})
