@@ -97,8 +97,8 @@ def run(options: argparse.Namespace, folder: Path) -> bool:
             server = Server(kind, database.uri, folder)
             stack.callback(server.stop)
             servers.append(server.start())
-            if kind.name == "roost":
-                index_messages(database.uri, server.database)
+            if kind.name.startswith("roost"):
+                index_messages(database.uri, kind.database)
             check(server)
             plan = Plan(SEED, kind.dialect, server.port, server.pid, database.pid, scale)
             accounts = tuple(Account(**account) for account in orjson.loads(load(plan)))
@@ -119,9 +119,9 @@ def run(options: argparse.Namespace, folder: Path) -> bool:
         with MongoClient[dict[str, object]](database.uri) as client:
             version = str(client.server_info()["version"])
     summary = summarise(runs)
-    print(table(summary, scale))
+    print(table(summary, scale, judged=not options.quick))
     if not options.quick:
-        from bench.plot import draw
+        from bench.plot import draw  # it takes longer to load than a quick run should
 
         node = subprocess.run(("node", "--version"), capture_output=True, text=True, check=False).stdout.strip()
         options.out.mkdir(parents=True, exist_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import statistics
@@ -30,6 +29,9 @@ TARGETS: Mapping[str, tuple[float, float]] = {
     "idle": (1, 3),
 }
 """What Roost must reach and aims at, in times the reference."""
+
+RIVAL, RIVAL_TARGET = "parse", 5.0
+"""The server that Roost must surpass in CPU by this factor in every row."""
 
 Runs = Mapping[str, Mapping[str, Sequence[Outcome]]]
 """Outcomes by row and by kind of server, one for each repetition."""
@@ -96,11 +98,18 @@ def summarise(runs: Runs) -> dict[str, dict[str, Figures]]:
     }
 
 
-def table(summary: Mapping[str, Mapping[str, Figures]], scale: Scale) -> str:
-    """The whole summary as a Markdown table whose columns are aligned, so that it reads well on a terminal too."""
+def table(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, *, judged: bool) -> str:
+    """The summary as a Markdown table whose columns are aligned, so that it reads well on a terminal too.
+
+    `judged` adds what Roost had to reach.
+    """
     head = ["work", "server", "CPU", "x", "per s", "p50 ms", "p99 ms", "load CPU", "mongod CPU", "note"]
     lines = [
-        [title(row, scale) if first else "", KINDS[kind].title, *_cells(row, kind, entry)]
+        [
+            title(row, scale) if first else "",
+            KINDS[kind].title,
+            *_cells(row, entry, _notes(row, kind, of_row, judged=judged)),
+        ]
         for row, of_row in summary.items()
         for first, (kind, entry) in zip([True] + [False] * len(of_row), of_row.items(), strict=False)
     ]
@@ -117,10 +126,10 @@ def table(summary: Mapping[str, Mapping[str, Figures]], scale: Scale) -> str:
     return "\n".join([show(head), show(rule), *map(show, lines)])
 
 
-def _cells(row: str, kind: str, entry: Figures) -> list[str]:
+def _cells(row: str, entry: Figures, notes: list[str]) -> list[str]:
     ratio = "-" if entry.ratio is None else f"x{digits(entry.ratio)}"
     if row == "idle":
-        return [f"{digits(entry.memory)} KiB", ratio, "", "", "", "", "", _note(row, kind, entry)]
+        return [f"{digits(entry.memory)} KiB", ratio, "", "", "", "", "", "; ".join(notes)]
     return [
         f"{digits(entry.cpu)} us",
         ratio,
@@ -129,27 +138,34 @@ def _cells(row: str, kind: str, entry: Figures) -> list[str]:
         f"{entry.p99:.2f}",
         f"{digits(entry.load_cpu)} us",
         f"{digits(entry.mongod_cpu)} us",
-        _note(row, kind, entry),
+        "; ".join(notes),
     ]
 
 
-def _note(row: str, kind: str, entry: Figures) -> str:
+def _notes(row: str, kind: str, of_row: Mapping[str, Figures], *, judged: bool) -> list[str]:
+    entry = of_row[kind]
     counts = {"failed": entry.failed, "events lost": entry.lost, "EVENTS LEAKED": entry.leaked}
     notes = [f"{count} {what}" for what, count in counts.items() if count]
-    if kind == "roost" and entry.ratio is not None and row in TARGETS:
+    if not judged or kind != "roost":
+        return notes
+    if entry.ratio is not None and row in TARGETS:
         must, aim = TARGETS[row]
         if entry.ratio < must:
-            notes.append(f"misses x{digits(must)}")
+            notes.append(f"MISSES x{digits(must)}")
         else:
-            notes.append(f"must x{digits(must)}, aim x{digits(aim)}{' reached' if entry.ratio >= aim else ''}")
-    return "; ".join(notes)
+            notes.append(f"{'aim' if entry.ratio >= aim else 'must'} reached (x{digits(must)}, x{digits(aim)})")
+    if RIVAL in of_row and row != "idle":
+        ratio = of_row[RIVAL].cpu / entry.cpu
+        notes.append(
+            f"x{digits(ratio)} {KINDS[RIVAL].title}"
+            + (f", MISSES x{digits(RIVAL_TARGET)}" if ratio < RIVAL_TARGET else "")
+        )
+    return notes
 
 
 def digits(value: float) -> str:
-    """Two significant digits, or all of a larger number's."""
-    if value <= 0 or value >= 10:
-        return f"{value:.0f}"
-    return f"{value:.{1 - math.floor(math.log10(value))}f}"
+    """Two significant digits without idle zeros, or all of a larger number's."""
+    return f"{value:.0f}" if value >= 10 else f"{value:.2g}"
 
 
 def versions() -> dict[str, str]:

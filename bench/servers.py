@@ -41,26 +41,44 @@ class Kind:
     packages: Path | None = None
     """The folder of its `package-lock.json`."""
 
+    @property
+    def database(self) -> str:
+        """The database of its data."""
+        return f"bench_{self.name.replace('-', '_')}"
 
+
+_ROOST = (
+    *(sys.executable, "-m", "server", "serve"),
+    *("--port", "{port}", "--data", "{data}", "--apply", str(FOLDER / "tenants.yaml")),
+)
+_SETTINGS = {
+    "ROOST_MONGODB_URI": "{uri}",
+    "ROOST_DATABASE": "{database}",
+    "ROOST_MASTER_KEY": MASTER_KEY,
+    "ROOST_LOG_LEVEL": "warning",
+}
 _PEER = {"PORT": "{port}", "MONGODB_URI": "{uri}", "DATABASE": "{database}", "NODE_ENV": "production"}
-_ROOST = (sys.executable, "-m", "server", "serve")
 _FEATHERS = ("node", str(PEERS / "feathers" / "server.js"))
 
 KINDS = {
     kind.name: kind
     for kind in (
+        Kind("roost", "Roost", "feathers", _ROOST, ready="/health", environment=_SETTINGS),
         Kind(
-            "roost",
-            "Roost",
+            "roost-pymongo",
+            "Roost, all by PyMongo",
             "feathers",
-            (*_ROOST, "--port", "{port}", "--data", "{data}", "--apply", str(FOLDER / "tenants.yaml")),
+            _ROOST,
             ready="/health",
-            environment={
-                "ROOST_MONGODB_URI": "{uri}",
-                "ROOST_DATABASE": "{database}",
-                "ROOST_MASTER_KEY": MASTER_KEY,
-                "ROOST_LOG_LEVEL": "warning",
-            },
+            environment={**_SETTINGS, "ROOST_MONGO_PATH": "pymongo"},
+        ),
+        Kind(
+            "roost-lean",
+            "Roost, lean command path",
+            "feathers",
+            _ROOST,
+            ready="/health",
+            environment={**_SETTINGS, "ROOST_MONGO_PATH": "lean"},
         ),
         Kind("feathers", "Feathers 5", "feathers", _FEATHERS, environment=_PEER, packages=PEERS / "feathers"),
         Kind(
@@ -119,11 +137,6 @@ class Server:
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
-    def database(self) -> str:
-        """The database of its data: the same for all servers of its kind."""
-        return f"bench_{self.kind.name.replace('-', '_')}"
-
-    @property
     def pid(self) -> int:
         assert self._process is not None
         return self._process.pid
@@ -133,7 +146,7 @@ class Server:
         Raises:
             ServerError: it ended, or has not answered within a minute.
         """
-        values = {"port": str(self.port), "uri": self._uri, "database": self.database, "data": str(self._data)}
+        values = {"port": str(self.port), "uri": self._uri, "database": self.kind.database, "data": str(self._data)}
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(

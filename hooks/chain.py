@@ -49,10 +49,10 @@ class Hooks:
         elif not set(registration) <= set(KINDS):
             registration = {"around": registration}
         for kind, entry in registration.items():
-            for method, hooks in (entry if isinstance(entry, Mapping) else {ALL: entry}).items():
+            for method, listed in (entry if isinstance(entry, Mapping) else {ALL: entry}).items():
                 if known is not None and method not in known:
                     raise ValueError(f"'{method}' is not a method here, so it can have no {kind} hooks")
-                hooks = [hooks] if callable(hooks) else list(hooks)
+                hooks = [listed] if callable(listed) else list(listed)
                 for hook in hooks:
                     _check_hook(kind, hook)
                 self.by_kind[kind].setdefault(method, []).extend(hooks)
@@ -181,5 +181,5 @@ def _check_hook(kind: str, hook: object) -> None:
 
 
 def _function(hook: Callable[..., Any]) -> Any:
-    call = cast(Any, hook).__call__ if not inspect.isroutine(hook) else hook
+    call = cast("Any", hook).__call__ if not inspect.isroutine(hook) else hook
     return getattr(call, "func", call)

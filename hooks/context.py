@@ -67,9 +67,7 @@ UNSET = Unset.UNSET
 class Caller(Protocol):
     """What hooks and services may ask of the application."""
 
-    async def call(
-        self, path: str, method: str, params: Params, *, id: Any = None, data: Any = None
-    ) -> HookContext:
+    async def call(self, path: str, method: str, params: Params, *, id: Any = None, data: Any = None) -> HookContext:
         """Calls a service method through all of its hooks."""
         ...
 

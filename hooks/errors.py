@@ -132,7 +132,7 @@ class GeneralError(FeathersError):
     code = 500
 
 
-class NotImplemented(FeathersError):  # noqa: A001 - the name is the wire name
+class NotImplemented(FeathersError):
     """This is not implemented."""
 
     code = 501

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from server.connections import Connection
+from server.connection import Connection
 
 EVERYONE = "everyone"
 """All connections of a tenant."""

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,10 +13,10 @@ import uvloop
 
 from hooks.errors import FeathersError
 from server import logs
-from server.main import Backend, Roost, StartError, open_backend
+from server.main import Roost, StartError, open_backend
 from server.settings import Settings, SettingsError, load
-from services.control.tenants import Change
 from services import declaration
+from services.control.tenants import Change
 from services.declaration import DeclarationError, TenantDeclaration
 
 cli = typer.Typer(

@@ -1,48 +1,15 @@
-"""Connections: who is connected, for which tenant, and as whom. Nothing here is shared between tenants."""
+"""Connections: all that are connected, by tenant, and their logins."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from hooks.context import Authentication, Params, Record
+from hooks.context import Authentication, Record
 from hooks.tenant import Tenant
 from server.channels import AUTHENTICATED, EVERYONE, Channels
-from server.engine import Socket
-
-
-class Connection:
-    """One accepted socket. Its tenant never changes hands; its login may come and go."""
-
-    __slots__ = ("_expiry", "authentication", "channels", "headers", "socket", "tenant", "user")
-
-    def __init__(self, socket: Socket, tenant: Tenant, headers: Mapping[str, str]) -> None:
-        self.socket = socket
-        self.tenant = tenant
-        self.headers = headers
-        self.authentication: Authentication | None = None
-        self.user: Record | None = None
-        self.channels: set[str] = set()
-        self._expiry: asyncio.TimerHandle | None = None
-
-    @property
-    def id(self) -> str:
-        """The socket's id: on polling, knowing it is being the user."""
-        return self.socket.id
-
-    def params(self, query: Record) -> Params:
-        """What a call over this connection is asked with."""
-        return Params(
-            tenant=self.tenant,
-            query=query,
-            provider="socketio",
-            headers=self.headers,
-            connection=self,
-            authentication=self.authentication,
-            user=self.user,
-            authenticated=self.authentication is not None,
-        )
+from server.connection import Connection
 
 
 class Connections:
@@ -105,7 +72,7 @@ class Connections:
     def _arm(self, connection: Connection, expires: float) -> None:
         # The loop's timers are good for some weeks; a token that lives longer is looked at again by then.
         delay = min(expires - time.time(), 30 * 86_400.0)
-        connection._expiry = asyncio.get_running_loop().call_later(delay, self._expire, connection, expires)
+        connection.expiry = asyncio.get_running_loop().call_later(delay, self._expire, connection, expires)
 
     def _expire(self, connection: Connection, expires: float) -> None:
         if expires > time.time():
@@ -119,8 +86,8 @@ class Connections:
         self._channels.join(connection, EVERYONE)
 
     def _forget_login(self, connection: Connection) -> None:
-        if connection._expiry is not None:
-            connection._expiry.cancel()
-        connection._expiry = None
+        if connection.expiry is not None:
+            connection.expiry.cancel()
+        connection.expiry = None
         connection.authentication = None
         connection.user = None

@@ -59,9 +59,7 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(
-    settings: Settings, listeners: Sequence[Any] = ()
-) -> AsyncIterator[Backend]:
+async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Backend]:
     """The backend of these settings, with the embedded mongod started or joined when no URI is set.
 
     `listeners` hear of every database command.
@@ -120,9 +118,7 @@ class Roost:
         self.app.use(
             "authentication", self.authentication, rules=AUTHENTICATION_RULES, hooks={"before": {"all": [silence]}}
         )
-        users = self.app.use(
-            "users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords)
-        )
+        users = self.app.use("users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords))
         for event in ("patched", "updated", "removed"):
             users.on(event, self._follow_user)
         for module in settings.modules:
@@ -270,5 +266,3 @@ def _master_key(settings: Settings) -> MasterKey:
         return MasterKey.in_directory(settings.data)
     except OSError as error:
         raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error
-
-

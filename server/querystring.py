@@ -11,6 +11,9 @@ MAX_PARAMETERS = 1000
 MAX_DEPTH = 32
 MAX_LENGTH = 16_384
 
+_Node = dict[str, Any]
+"""Texts and further nodes by key; lists are nodes whose keys are indices."""
+_APPENDED = 10**9
 _IGNORED = frozenset({"__proto__", "constructor", "prototype"})
 
 
@@ -27,11 +30,11 @@ def parse(text: str) -> dict[str, Any]:
     parameters = [part for part in text.split("&") if part]
     if len(parameters) > MAX_PARAMETERS:
         raise BadRequest(f"Too many query parameters: at most {MAX_PARAMETERS} are allowed")
-    root: dict[str, Any] = {}
+    root: _Node = {}
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         path = _path(_decode(name))
-        if path and not _IGNORED.intersection(path):
+        if path[0] and not _IGNORED.intersection(path):
             _put(root, path, _decode(value))
     return {key: _fold(value) for key, value in root.items()}
 
@@ -57,42 +60,36 @@ def _path(name: str) -> list[str]:
     return path
 
 
-class _Values(list[Any]):
-    """Values of one key that was given several times, or with `[]`."""
-
-
-def _put(node: dict[str, Any], path: list[str], value: str) -> None:
-    for here, below in zip(path, path[1:], strict=False):
-        if below == "" and len(path) == 2:
-            break
-        child = node.get(here)
-        if not isinstance(child, dict):
-            child = {} if child is None else {"": child}
-            node[here] = child
-        node = child
-        path = path[1:]
-    key = path[0]
-    listed = len(path) > 1
+def _put(node: _Node, path: list[str], value: str) -> None:
+    for part in path[:-1]:
+        key = part or _next_key(node)
+        below = node.setdefault(key, {})
+        if isinstance(below, str):
+            below = node[key] = {_next_key({}): below}
+        node = below
+    key = path[-1] or _next_key(node)
     before = node.get(key)
     if before is None:
-        node[key] = _Values([value]) if listed else value
-    elif isinstance(before, _Values):
-        before.append(value)
-    elif isinstance(before, dict):
-        before.setdefault("", _Values()).append(value)
+        node[key] = value
+    elif isinstance(before, str):
+        both: _Node = {_next_key({}): before}
+        both[_next_key(both)] = value
+        node[key] = both
     else:
-        node[key] = _Values([before, value])
+        before[_next_key(before)] = value
 
 
-def _fold(value: Any) -> Any:
+def _next_key(node: _Node) -> str:
+    """The key of a value that is appended: behind all indices that a client could mean."""
+    return str(_APPENDED + len(node))
+
+
+def _fold(node: _Node | str) -> Any:
     """Objects whose keys are all indices become lists, in the order of the indices."""
-    if isinstance(value, _Values):
-        return list(value)
-    if not isinstance(value, dict):
-        return value
-    folded = {key: _fold(child) for key, child in value.items()}
-    if folded and all(key.isdecimal() and key.isascii() for key in folded if key != ""):
-        extra = folded.pop("", [])
-        ordered = [folded[key] for key in sorted(folded, key=int)]
-        return ordered + (extra if isinstance(extra, list) else [extra])
-    return folded
+    if isinstance(node, str):
+        return node
+    if all(key.isascii() and key.isdecimal() for key in node):
+        return [_fold(node[key]) for key in sorted(node, key=int)]
+    if any(key.isdecimal() and int(key[:20]) >= _APPENDED for key in node):
+        raise BadRequest("The query uses one name both for values and for an object")
+    return {key: _fold(child) for key, child in node.items()}

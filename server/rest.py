@@ -30,7 +30,13 @@ log = structlog.get_logger()
 MAX_BODY = 1_000_000
 """Bytes of a request's body, as of a socket's message."""
 SERVICE_METHOD = "X-Service-Method"
-_VERBS = {"GET": ("find", "get"), "HEAD": ("find", "get"), "PUT": ("update",), "PATCH": ("patch",), "DELETE": ("remove",)}
+_VERBS = {
+    "GET": ("find", "get"),
+    "HEAD": ("find", "get"),
+    "PUT": ("update",),
+    "PATCH": ("patch",),
+    "DELETE": ("remove",),
+}
 _CORS = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, HEAD",
     "Access-Control-Allow-Headers": f"authorization, content-type, accept, {HEADER}, {SERVICE_METHOD.lower()}",
@@ -103,7 +109,7 @@ class Rest:
         parts = [unquote(part) for part in request.rel_url.raw_path.split("/") if part]
         path = "/".join(parts)
         try:
-            registration, route = self._app.lookup(tenant, path)
+            _, route = self._app.lookup(tenant, path)
         except NotFound:
             raise NotFound(f"Path '/{path[:100]}' not found") from None
         if "__id" in route:

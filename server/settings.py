@@ -27,7 +27,8 @@ class Settings(BaseSettings):
     data: Path = Field(Path("data"), description="Directory of the embedded MongoDB's files and the development keys.")
     example: Path = Field(Path("client-example"), description="Directory of the example page served at /example/.")
     mongodb_uri: SecretStr | None = Field(
-        None, description="A MongoDB replica set to use. Without it, an embedded mongod is started in the data directory."
+        None,
+        description="A MongoDB replica set to use. Without it, an embedded mongod is started in the data directory.",
     )
     mongod_port: int | None = Field(None, ge=1, le=65535, description="Port of the embedded mongod; else a free one.")
     database: str = Field(
@@ -47,7 +48,9 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="The least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="The least level that is logged."
+    )
     log_format: Literal["auto", "json", "console"] = Field(
         "auto", description="Log lines as JSON or for reading; auto is JSON unless standard error is a terminal."
     )

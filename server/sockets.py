@@ -19,7 +19,8 @@ from hooks.errors import (
 )
 from hooks.tenant import tenant_scope
 from server import logs, wire
-from server.connections import Connection, Connections
+from server.connection import Connection
+from server.connections import Connections
 from server.engine import Refused, Socket
 from server.handshake import bearer, check_origin, named_app, resolve
 from services.application import Application, answer
@@ -28,7 +29,14 @@ from services.control.catalogue import Catalogue
 
 log = structlog.get_logger()
 
-SHAPES = {"find": (), "get": ("id",), "create": ("data",), "update": ("id", "data"), "patch": ("id", "data"), "remove": ("id",)}
+SHAPES = {
+    "find": (),
+    "get": ("id",),
+    "create": ("data",),
+    "update": ("id", "data"),
+    "patch": ("id", "data"),
+    "remove": ("id",),
+}
 """What stands between the path and the query in a method's arguments."""
 CUSTOM = ("data",)
 MAX_METHOD = 64

@@ -114,9 +114,7 @@ class Application:
             return found, {"__id": last}
         raise NotFound(f"Service '{path[:100]}' not found")
 
-    async def call(
-        self, path: str, method: str, params: Params, *, id: Any = None, data: Any = None
-    ) -> HookContext:
+    async def call(self, path: str, method: str, params: Params, *, id: Any = None, data: Any = None) -> HookContext:
         """Calls a method through all hooks, then tells of the event; returns the context with its outcome.
 
         Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Protocol, TypedDict
 
-from hooks.context import Params, Record
+from hooks.context import Record
 
 STANDARD_METHODS = ("find", "get", "create", "update", "patch", "remove")
 EVENTS = {"create": "created", "update": "updated", "patch": "patched", "remove": "removed"}

@@ -195,7 +195,7 @@ def parse(text: str) -> Declaration:
         DeclarationError: every mistake, each with its path such as `tenants[0].services.messages.paginate.max`.
     """
     try:
-        content = yaml.load(text, _Loader)
+        content = yaml.load(text, _Loader)  # noqa: S506 - it is a SafeLoader
     except yaml.YAMLError as error:
         raise DeclarationError([f"not valid YAML: {error}"]) from error
     return check(content)
@@ -238,7 +238,9 @@ class _Loader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if not isinstance(key, str):
-                raise yaml.constructor.ConstructorError(None, None, f"the key {key!r} must be text", key_node.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} must be text", key_node.start_mark
+                )
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"'{key}' is written twice", key_node.start_mark)
             seen.add(key)

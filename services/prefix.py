@@ -1,4 +1,4 @@
-"""A prefix as an anchored regular expression, and back. A client sends the prefix; no other expression is ever matched."""
+"""A prefix as an anchored regular expression, and back: no other expression of a client is ever matched."""
 
 from __future__ import annotations
 

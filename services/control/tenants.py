@@ -12,12 +12,12 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from hooks.errors import BadRequest, Conflict
 from hooks.tenant import TENANT_ID, AuthSettings, Placement, Tenant
+from services import users
 from services.authentication.keys import Keys
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema, Index
 from services.declaration import Declaration, TenantDeclaration, service_declarations
-from services import users
 from services.store import Document
 
 COLLECTION = "tenants"
@@ -152,5 +152,3 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         placement=Placement(**placement),
         services=service_declarations(document.get("services", {})),
     )
-
-

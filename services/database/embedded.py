@@ -11,6 +11,7 @@ process ends:
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import json
 import os
@@ -18,7 +19,6 @@ import signal
 import subprocess
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
@@ -92,7 +92,7 @@ class EmbeddedMongod:
     @classmethod
     async def attach(cls, data: Path) -> str | None:
         """The URI of the mongod that runs on `data`, or None. Starts, changes and holds nothing."""
-        port = await _find(data.resolve())
+        port = await _find(data)
         return None if port is None else _uri(port)
 
     @property
@@ -113,7 +113,7 @@ class EmbeddedMongod:
         finally:
             self._close()
 
-    @asynccontextmanager
+    @contextlib.asynccontextmanager
     async def _my_turn(self) -> AsyncIterator[None]:
         deadline = time.monotonic() + TURN_SECONDS
         while not _try_lock(self._turn):
@@ -201,9 +201,12 @@ class EmbeddedMongod:
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self._runs():
                 return
-            os.kill(self._process.pid if self._process else self.pid, number)
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid if self._process else self.pid, number)
             deadline = time.monotonic() + STOP_SECONDS
-            while self._runs() and time.monotonic() < deadline:
+            while time.monotonic() < deadline:
+                if not self._runs():
+                    return
                 await asyncio.sleep(0.02)
 
     def _runs(self) -> bool:
@@ -232,12 +235,22 @@ def _unusable(data: Path, error: OSError) -> EmbeddedMongodError:
 
 async def _find(data: Path) -> int | None:
     """The port of the mongod that runs on this very directory, or None."""
+    trace = _trace(data)
+    if trace is None:
+        return None
+    port, dbpath = trace
+    # The process id in a stale lock may be another program's by now, and so may the port: ask.
+    async with _connect(port) as client:
+        return port if await _is_of(client, dbpath) else None
+
+
+def _trace(data: Path) -> tuple[int, Path] | None:
+    """Port and directory of the mongod that the files of `data` speak of, unless it clearly does not run."""
+    data = data.resolve()
     port = _read_port(data / "mongod.json")
     if port is None or not holder(data / "mongod") or is_free(port):
         return None
-    # The process id in a stale lock may be another program's by now, and so may the port: ask.
-    async with _connect(port) as client:
-        return port if await _is_of(client, data / "mongod") else None
+    return port, data / "mongod"
 
 
 def _read_port(record: Path) -> int | None:
@@ -252,7 +265,7 @@ def _uri(port: int) -> str:
     return f"mongodb://127.0.0.1:{port}/?replicaSet={REPLICA_SET}"
 
 
-@asynccontextmanager
+@contextlib.asynccontextmanager
 async def _connect(port: int) -> AsyncIterator[AsyncMongoClient[dict[str, Any]]]:
     milliseconds = 2000
     client: AsyncMongoClient[dict[str, Any]] = AsyncMongoClient(

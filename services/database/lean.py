@@ -1,6 +1,7 @@
 """A store's collection by the lean path: one message out, one reply back, no layers between.
 
-What the path does not do (many batches, very large inserts, replies it does not know) goes to PyMongo.
+What the path does not do (many batches, very large inserts) goes to PyMongo, and so does everything once the server has
+given a reply that the path does not know.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class LeanCollection:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
+        if self._runner.surprise is not None:
+            return await self._driver.find(filter, projection=projection, sort=sort, skip=skip, limit=limit)
         command: dict[str, Any] = {
             "find": self._name,
             "filter": filter,
@@ -80,6 +83,8 @@ class LeanCollection:
         return documents
 
     async def count(self, filter: Filter) -> int:
+        if self._runner.surprise is not None:
+            return await self._driver.count(filter)
         try:
             reply = await self._runner.run({"count": self._name, "query": filter, "$db": self._database}, Repeat.READ)
         except SurprisingReply:
@@ -90,6 +95,9 @@ class LeanCollection:
 
     async def insert(self, documents: Sequence[Document]) -> None:
         if not documents:
+            return
+        if self._runner.surprise is not None:
+            await self._driver.insert(documents)
             return
         try:
             encoded = [(document, bson.encode(document, codec_options=CODEC)) for document in documents]
@@ -103,24 +111,34 @@ class LeanCollection:
             await self._write({"insert": self._name, "ordered": True, "$db": self._database}, Repeat.WRITE, encoded)
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
+        if self._runner.surprise is not None:
+            return await self._driver.find_one_and_update(filter, update)
         _demand_operators(update)
         return await self._find_and_modify({"query": filter, "update": update, "new": True})
 
     async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
+        if self._runner.surprise is not None:
+            return await self._driver.find_one_and_replace(filter, replacement)
         if next(iter(replacement), "").startswith("$"):
             raise BadRequest("A replacement has no update operators.")
         return await self._find_and_modify({"query": filter, "update": replacement, "new": True})
 
     async def find_one_and_delete(self, filter: Filter) -> Document | None:
+        if self._runner.surprise is not None:
+            return await self._driver.find_one_and_delete(filter)
         return await self._find_and_modify({"query": filter, "remove": True})
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
+        if self._runner.surprise is not None:
+            return await self._driver.update_many(filter, update)
         _demand_operators(update)
         updates = [{"q": filter, "u": update, "multi": True}]
         reply = await self._write({"update": self._name, "updates": updates, "$db": self._database}, Repeat.UNSENT)
         return int(reply["n"])
 
     async def delete_many(self, filter: Filter) -> int:
+        if self._runner.surprise is not None:
+            return await self._driver.delete_many(filter)
         deletes = [{"q": filter, "limit": 0}]
         reply = await self._write({"delete": self._name, "deletes": deletes, "$db": self._database}, Repeat.UNSENT)
         return int(reply["n"])

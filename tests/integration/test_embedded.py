@@ -213,13 +213,19 @@ async def test_a_taken_port_that_was_asked_for_is_named(start: Start, tmp_path: 
 
 
 async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
+    async def appears() -> psutil.Process:
+        while True:
+            for child in psutil.Process().children():
+                if f"--dbpath={tmp_path}/mongod" in child.cmdline():
+                    return child
+            await asyncio.sleep(0.01)
+
     starting = asyncio.create_task(EmbeddedMongod.start(tmp_path))
-    while not (children := [c for c in psutil.Process().children() if c.name() == "mongod"]):
-        await asyncio.sleep(0.01)
+    child = await appears()
     starting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await starting
-    assert not runs(children[0].pid)
+    assert not runs(child.pid)
 
 
 async def test_a_mongod_that_holds_the_data_but_does_not_answer_is_named(start: Start) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 from pymongo import MongoClient
 from pymongo.errors import PyMongoError
@@ -46,7 +46,7 @@ class ReplicaSet:
         self._logs: dict[int, MongodLog] = {}
         self.ports = [free_port() for _ in range(members)]
 
-    def __enter__(self) -> ReplicaSet:
+    def __enter__(self) -> Self:
         try:
             for member in range(len(self.ports)):
                 self._spawn(member)

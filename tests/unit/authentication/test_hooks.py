@@ -172,6 +172,12 @@ class Keeper:
     async def create(self, data: Record, params: Params) -> Record:
         return {"_id": "2", **data}
 
+    async def update(self, id: Any, data: Record, params: Params) -> Record:
+        return {"_id": id, **data}
+
+    async def patch(self, id: Any, data: Record, params: Params) -> Record:
+        return {"_id": id, **data}
+
 
 @pytest.mark.parametrize(
     "data",

@@ -59,7 +59,8 @@ def test_numbers_that_no_database_keeps_are_refused(number: Any) -> None:
 
 
 def test_ordinary_values_pass() -> None:
-    for value in (None, True, 0, -0.0, 2**63 - 1, "", "text", [], {}, {"a_b-c d": [None, {"é": 1}]}):
+    values: list[Any] = [None, True, 0, -0.0, 2**63 - 1, "", "text", [], {}, {"a_b-c d": [None, {"é": 1}]}]
+    for value in values:
         wire.check_data(value)
 
 

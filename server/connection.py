@@ -1,0 +1,44 @@
+"""A connection: one socket, its tenant, and its login."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from hooks.context import Authentication, Params, Record
+from hooks.tenant import Tenant
+from server.engine import Socket
+
+
+class Connection:
+    """One accepted socket. Its tenant never changes hands; its login may come and go."""
+
+    __slots__ = ("authentication", "channels", "expiry", "headers", "socket", "tenant", "user")
+
+    def __init__(self, socket: Socket, tenant: Tenant, headers: Mapping[str, str]) -> None:
+        self.socket = socket
+        self.tenant = tenant
+        self.headers = headers
+        self.authentication: Authentication | None = None
+        self.user: Record | None = None
+        self.channels: set[str] = set()
+        self.expiry: asyncio.TimerHandle | None = None
+        """Ends the login when its token does."""
+
+    @property
+    def id(self) -> str:
+        """The socket's id: on polling, knowing it is being the user."""
+        return self.socket.id
+
+    def params(self, query: Record) -> Params:
+        """What a call over this connection is asked with."""
+        return Params(
+            tenant=self.tenant,
+            query=query,
+            provider="socketio",
+            headers=self.headers,
+            connection=self,
+            authentication=self.authentication,
+            user=self.user,
+            authenticated=self.authentication is not None,
+        )
