@@ -19,7 +19,7 @@ from pymongo import MongoClient
 from bench.check import CheckError, check
 from bench.load import SEED
 from bench.plan import FULL, QUICK, ROWS, Account, Outcome, Plan, title
-from bench.report import as_json, summarise, table
+from bench.report import REFERENCE, as_json, summarise, table
 from bench.servers import DEFAULT_KINDS, FOLDER, KINDS, Server, ServerError, install
 from services.database.embedded import EmbeddedMongod
 
@@ -126,7 +126,8 @@ def run(options: argparse.Namespace, folder: Path) -> bool:
         node = subprocess.run(("node", "--version"), capture_output=True, text=True, check=False).stdout.strip()
         options.out.mkdir(parents=True, exist_ok=True)
         (options.out / "results.json").write_bytes(as_json(runs, summary, scale, version, node))
-        draw(summary, scale, options.out / "results.png")
+        if REFERENCE in options.servers:
+            draw(summary, scale, options.out / "results.png")
     return all(figures.sound for of_row in summary.values() for figures in of_row.values())
 
 

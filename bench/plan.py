@@ -36,7 +36,7 @@ FULL = Scale(
     window=1.5,
     audiences=(200, 1000),
     bystanders=10,
-    fresh=800,
+    fresh=500,
     workers=16,
     idle=1000,
 )

@@ -17,7 +17,8 @@ from bench.servers import KINDS
 
 COLOURS = {
     "roost": "#c2410c",
-    "feathers": "#64748b",
+    "roost-pymongo": "#ea8a5a",
+    "roost-lean": "#f5b895",
     "feathers-verify": "#94a3b8",
     "parse": "#a5b4fc",
     "plain": "#86c5a4",
@@ -25,12 +26,13 @@ COLOURS = {
 
 
 def draw(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, path: Path) -> None:
-    """Saves the picture. The reference is the line at 1; bars to its right are better."""
-    kinds = [kind for kind in KINDS if any(kind in of_row for of_row in summary.values())]
-    height = 0.8 / len(kinds)
-    figure, axes = plt.subplots(figsize=(9, 0.9 + 0.22 * len(kinds) * len(summary)), layout="constrained")
+    """Saves the picture. The reference is the line at 1, so it has to have been measured; bars to its right are better."""
+    kinds = [kind for kind in KINDS if kind != REFERENCE and any(kind in of_row for of_row in summary.values())]
+    height = 0.8 / max(len(kinds), 1)
+    figure, axes = plt.subplots(figsize=(9, 1 + 0.2 * (len(kinds) + 1) * len(summary)), layout="constrained")
     for place, kind in enumerate(kinds):
-        bars = [(row, of_row[kind].ratio or 1.0) for row, of_row in enumerate(summary.values()) if kind in of_row]
+        ratios = [of_row[kind].ratio if kind in of_row else None for of_row in summary.values()]
+        bars = [(row, ratio) for row, ratio in enumerate(ratios) if ratio is not None]
         heights = [row + (place - (len(kinds) - 1) / 2) * height for row, _ in bars]
         # On a logarithmic axis a bar has to start at the reference, not at nothing.
         drawn = axes.barh(heights, [ratio - 1 for _, ratio in bars], height, left=1, label=KINDS[kind].title)
@@ -55,7 +57,7 @@ def draw(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, path: Path)
         f"times less than {KINDS[REFERENCE].title}: server CPU per call or delivery; memory per idle connection"
     )
     axes.xaxis.set_major_formatter(lambda value, _: f"x{value:g}")
-    axes.legend(fontsize=8, loc="best")
+    figure.legend(fontsize=8, loc="outside upper right", ncols=len(kinds))
     axes.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=130)
     plt.close(figure)

@@ -104,15 +104,13 @@ def table(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, *, judged:
     `judged` adds what Roost had to reach.
     """
     head = ["work", "server", "CPU", "x", "per s", "p50 ms", "p99 ms", "load CPU", "mongod CPU", "note"]
-    lines = [
-        [
-            title(row, scale) if first else "",
-            KINDS[kind].title,
-            *_cells(row, entry, _notes(row, kind, of_row, judged=judged)),
-        ]
-        for row, of_row in summary.items()
-        for first, (kind, entry) in zip([True] + [False] * len(of_row), of_row.items(), strict=False)
-    ]
+    lines = []
+    for row, of_row in summary.items():
+        name = title(row, scale)
+        for kind, entry in of_row.items():
+            notes = _notes(row, kind, of_row, judged=judged)
+            lines.append([name, KINDS[kind].title, *_cells(row, entry, notes)])
+            name = ""
     widths = [max(len(line[column]) for line in [head, *lines]) for column in range(len(head))]
 
     def show(line: Sequence[str]) -> str:

@@ -36,6 +36,7 @@ from services.database.mongod import (
     free_port,
     holder,
     is_free,
+    is_running,
     spawn,
 )
 
@@ -53,7 +54,7 @@ _ALREADY_INITIALISED: Final = 23
 class EmbeddedMongod:
     """A running mongod of one data directory, as used by this process. Made by `start`, given back by `stop`."""
 
-    # Our children that we left to other processes; kept so that Python reaps them when they end.
+    # Our children that we left to other processes; kept because Popen objects to being dropped before the child ends.
     _left: ClassVar[list[subprocess.Popen[bytes]]] = []
 
     def __init__(self, data: Path) -> None:
@@ -139,7 +140,7 @@ class EmbeddedMongod:
         if running is None:
             await self._start(requested)
         else:
-            self.port = running
+            self.port, self.pid = running, holder(self._dbpath)
             try:
                 await self._become_primary()
             except TimeoutError as error:
@@ -147,7 +148,6 @@ class EmbeddedMongod:
                     f"The MongoDB that runs on {self._dbpath} was not ready after {START_SECONDS:.0f} seconds. "
                     f"See {self._dbpath / 'mongod.log'}."
                 ) from error
-        self.pid = holder(self._dbpath)
         self.owned = alone or running is None
         self._in_use = True
 
@@ -158,6 +158,7 @@ class EmbeddedMongod:
             self.port = _choose_port(requested, recorded)
             log = MongodLog(self._dbpath / "mongod.log")
             self._process = spawn(binary, self._dbpath, self.port, log)
+            self.pid = self._process.pid
             try:
                 await self._become_primary()
                 self._record.write_text(json.dumps({"port": self.port}) + "\n")
@@ -198,11 +199,12 @@ class EmbeddedMongod:
 
     async def _terminate(self) -> None:
         """SIGTERM, which lets mongod write its checkpoint and go; SIGKILL when it has not gone after STOP_SECONDS."""
+        if self.pid == 0 or (self._process is None and holder(self._dbpath) != self.pid):
+            return
         for number in (signal.SIGTERM, signal.SIGKILL):
             if not self._runs():
                 return
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self._process.pid if self._process else self.pid, number)
+            os.kill(self.pid, number)
             deadline = time.monotonic() + STOP_SECONDS
             while time.monotonic() < deadline:
                 if not self._runs():
@@ -210,9 +212,7 @@ class EmbeddedMongod:
                 await asyncio.sleep(0.02)
 
     def _runs(self) -> bool:
-        if self._process is not None:
-            return self._process.poll() is None
-        return self.pid != 0 and holder(self._dbpath) == self.pid
+        return is_running(self.pid) if self._process is None else self._process.poll() is None
 
 
 def _prepare(data: Path) -> Path:

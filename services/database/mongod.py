@@ -126,7 +126,23 @@ def holder(dbpath: Path) -> int:
         pid = int((dbpath / "mongod.lock").read_text() or 0)
     except (FileNotFoundError, ValueError):
         return 0
-    return pid if pid and _exists(pid) else 0
+    return pid if pid and is_running(pid) else 0
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this id runs; a zombie that nobody has reaped does not."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2]
+    except OSError:
+        # There is no /proc, or the process has just gone; whoever waits will ask again.
+        return True
+    return not state.startswith("Z")
 
 
 def explain(code: int, binary: Path, dbpath: Path, log: MongodLog) -> str:
@@ -191,13 +207,3 @@ def _missing_libraries(binary: Path, output: str) -> list[str]:
     ldd = shutil.which("ldd")
     listing = subprocess.run([ldd, binary], check=False, capture_output=True, text=True).stdout if ldd else ""
     return sorted({first[1], *re.findall(r"^\s*(\S+) => not found", listing, re.MULTILINE)})
-
-
-def _exists(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        pass
-    return True

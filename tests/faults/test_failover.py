@@ -63,7 +63,6 @@ async def test_no_write_is_lost_or_doubled_when_the_primary_fails(
 
     for workload, before in zip(workloads, errors_of_the_kill, strict=True):
         tally = await workload.stop()
-        print(tally.calls, len(tally.errors), before, tally.longest)
         assert {type(error) for error in tally.errors} <= {Unavailable}
         assert tally.longest <= _LONGEST_STALL_SECONDS
         # At most one call of a thousand may fail by a step-down; under 1 000 calls that is one.

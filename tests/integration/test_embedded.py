@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -216,8 +217,9 @@ async def test_a_cancelled_start_leaves_no_process(tmp_path: Path) -> None:
     async def appears() -> psutil.Process:
         while True:
             for child in psutil.Process().children():
-                if f"--dbpath={tmp_path}/mongod" in child.cmdline():
-                    return child
+                with suppress(psutil.ZombieProcess):
+                    if f"--dbpath={tmp_path}/mongod" in child.cmdline():
+                        return child
             await asyncio.sleep(0.01)
 
     starting = asyncio.create_task(EmbeddedMongod.start(tmp_path))

@@ -17,6 +17,7 @@ from urllib.parse import quote, urlencode
 
 import aiohttp
 import socketio
+from yarl import URL
 
 from server.main import Roost
 
@@ -182,19 +183,16 @@ async def connect(
     roost: Roost,
     app_id: str,
     *,
-    transport: str = "websocket",
     headers: Mapping[str, str] | None = None,
-    auth: Any = None,
 ) -> AsyncIterator[Client]:
-    """A socket of an app, over `websocket` or `polling`."""
+    """A socket of an app, over a websocket."""
     async with aiohttp.ClientSession() as session:
         sio = socketio.AsyncClient(reconnection=False, http_session=session, handle_sigint=False)
         client = Client(sio)
         await sio.connect(
             f"{roost.url}?{urlencode({'appId': app_id})}",
             headers=dict(headers or {}),
-            auth=auth,
-            transports=[transport],
+            transports=["websocket"],
             wait_timeout=TIMEOUT,
         )
         try:
@@ -239,7 +237,7 @@ class Rest:
             raw = json.dumps(body).encode()
         if raw is not None:
             sent = {"Content-Type": "application/json", **sent}
-        target = aiohttp.client.URL(self.url + path, encoded=True)
+        target = URL(self.url + path, encoded=True)
         async with self.session.request(verb, target, data=raw, headers=sent, allow_redirects=False) as response:
             return Reply(response.status, await response.read(), dict(response.headers))
 
@@ -346,7 +344,7 @@ async def wire(
     async with (
         aiohttp.ClientSession() as session,
         session.ws_connect(
-            aiohttp.client.URL(url, encoded=True), headers=headers, max_msg_size=max_size
+            URL(url, encoded=True), headers=headers, max_msg_size=max_size
         ) as socket,
     ):
         opened = await socket.receive_str(timeout=TIMEOUT)
@@ -364,7 +362,7 @@ async def handshake(
             return _answered(packet)
     url = f"{roost.url}/socket.io/?EIO=4&transport=polling"
     async with aiohttp.ClientSession(headers=headers) as session:
-        async with session.get(aiohttp.client.URL(f"{url}&{query}", encoded=True)) as response:
+        async with session.get(URL(f"{url}&{query}", encoded=True)) as response:
             sid = json.loads((await response.text())[1:])["sid"]
         async with session.post(f"{url}&sid={sid}", data="40" + auth) as response:
             assert response.status == 200

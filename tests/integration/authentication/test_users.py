@@ -44,14 +44,14 @@ async def test_sign_up_keeps_a_hash_and_shows_the_profile(roost: Roost) -> None:
     assert PASSWORD not in str(kept)
 
 
-@pytest.mark.parametrize("name", ["bob", "BOB", " bob ", "\uff22\uff4f\uff42", "bo\u200bb"])
-async def test_a_name_is_taken_once_in_an_app_in_whatever_form(roost: Roost, name: str) -> None:
+async def test_a_name_is_taken_once_in_an_app_in_whatever_form(roost: Roost) -> None:
     await Client(roost, "acme").sign_up("Bob")
-    with pytest.raises(Conflict, match=TAKEN):
-        await Client(roost, "acme").sign_up(name)
-    await Client(roost, "globex").sign_up(name)
-    with pytest.raises(Conflict, match="This email is already taken"):
-        await Client(roost, "globex").sign_up(name)
+    await Client(roost, "globex").sign_up("bob")
+    for name in ("bob", "BOB", " bob ", "\uff22\uff4f\uff42", "bo\u200bb"):
+        with pytest.raises(Conflict, match=TAKEN):
+            await Client(roost, "acme").sign_up(name)
+        with pytest.raises(Conflict, match="This email is already taken"):
+            await Client(roost, "globex").sign_up(name)
 
 
 async def test_of_ten_sign_ups_at_once_one_succeeds(roost: Roost) -> None:
@@ -130,22 +130,22 @@ HIDDEN_QUERIES: list[Record] = [
 ]
 
 
-@pytest.mark.parametrize("query", HIDDEN_QUERIES)
-async def test_no_client_asks_by_what_it_may_not_see(bob: Client, query: Record) -> None:
-    for method, id in (("find", None), ("get", bob.id)):
-        with pytest.raises(BadRequest):
-            await bob.call("users", method, id, query=query)
+async def test_no_client_asks_by_what_it_may_not_see(bob: Client) -> None:
+    for query in HIDDEN_QUERIES:
+        for method, id in (("find", None), ("get", bob.id)):
+            with pytest.raises(BadRequest):
+                await bob.call("users", method, id, query=query)
 
 
-@pytest.mark.parametrize("field", ["username_key", "app_id", "roles", "permissions", "is_system", "verified"])
-async def test_no_client_writes_what_the_server_decides(roost: Roost, bob: Client, field: str) -> None:
+async def test_no_client_writes_what_the_server_decides(roost: Roost, bob: Client) -> None:
     before = await stored(roost, "acme", "bob")
-    value = "globex" if field == "app_id" else ["admin"]
-    with pytest.raises(BadRequest, match=f"'{field}'"):
-        await Client(roost, "acme").sign_up("Eve", **{field: value})
-    for method in ("patch", "update"):
+    for field in ("username_key", "app_id", "roles", "permissions", "is_system", "verified"):
+        value = "globex" if field == "app_id" else ["admin"]
         with pytest.raises(BadRequest, match=f"'{field}'"):
-            await bob.call("users", method, bob.id, {"username": "Bob", "password": PASSWORD, field: value})
+            await Client(roost, "acme").sign_up("Eve", **{field: value})
+        for method in ("patch", "update"):
+            with pytest.raises(BadRequest, match=f"'{field}'"):
+                await bob.call("users", method, bob.id, {"username": "Bob", "password": PASSWORD, field: value})
     assert await stored(roost, "acme", "bob") == before
 
 
@@ -154,13 +154,14 @@ async def test_no_client_chooses_the_id_of_a_user(roost: Roost) -> None:
         await Client(roost, "acme").sign_up("Eve", _id=str(ObjectId()))
 
 
-@pytest.mark.parametrize("password", [None, "short", "x" * 129, 12345678, {"$ne": ""}])
-async def test_a_password_that_is_none_is_refused(roost: Roost, bob: Client, password: Any) -> None:
+async def test_a_password_that_is_none_is_refused(roost: Roost, bob: Client) -> None:
     before = await stored(roost, "acme", "bob")
-    with pytest.raises(BadRequest, match="password"):
-        await bob.call("users", "patch", bob.id, {"password": password})
-    with pytest.raises(BadRequest, match="password"):
-        await Client(roost, "acme").call("users", "create", data={"username": "eve", "password": password})
+    passwords: list[Any] = [None, "short", "x" * 129, 12345678, {"$ne": ""}]
+    for password in passwords:
+        with pytest.raises(BadRequest, match="password"):
+            await bob.call("users", "patch", bob.id, {"password": password})
+        with pytest.raises(BadRequest, match="password"):
+            await Client(roost, "acme").call("users", "create", data={"username": "eve", "password": password})
     assert await stored(roost, "acme", "bob") == before
 
 

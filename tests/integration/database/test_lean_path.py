@@ -14,7 +14,8 @@ from services.database.deployment import Deployment, Path
 from services.database.lean import LeanCollection
 from services.store import Collection, Namespace
 from tests.integration.database.commands import Commands, key, user
-from tests.integration.database.test_retries import INCREASE, failing
+from tests.integration.database.fail_points import failing
+from tests.integration.database.test_retries import increase
 from tests.support.mongod import ReplicaSet
 
 ACME = {"app_id": "acme"}
@@ -27,20 +28,21 @@ def path() -> Path:
 
 @pytest.fixture
 async def narrow(replica_set: ReplicaSet, collection: Collection) -> AsyncIterator[Collection]:
-    """The collection through one connection, with 200 ms for each command."""
-    deployment = Deployment(replica_set.uri, path="lean", pool_size=1, max_time_ms=200)
+    """The collection through one connection, with 500 ms for each command."""
+    deployment = Deployment(replica_set.uri, path="lean", pool_size=1, max_time_ms=500)
     await deployment.open()
     yield deployment.collection(collection.namespace)
     await deployment.close()
 
 
-async def test_four_attempts_and_no_more(deployment: Deployment, collection: Collection) -> None:
+async def test_four_attempts_and_no_more(replica_set: ReplicaSet, collection: Collection) -> None:
     await collection.insert([user("1", n=0)])
-    async with failing(deployment, 3, failCommands=["findAndModify"], appName="roost", closeConnection=True):
-        await INCREASE(collection)
-    async with failing(deployment, 4, failCommands=["findAndModify"], appName="roost", closeConnection=True):
+    lost = {"failCommands": ["findAndModify"], "closeConnection": True}
+    async with failing(replica_set, 3, lost):
+        await increase(collection)
+    async with failing(replica_set, 4, lost):
         with pytest.raises(Unavailable):
-            await INCREASE(collection)
+            await increase(collection)
     assert await collection.find(key("1")) == [user("1", n=1)]
 
 
@@ -66,10 +68,10 @@ async def test_a_cancelled_wait_for_a_connection_costs_none(collection: Collecti
     assert await narrow.find(key("1")) == [user("1")]
 
 
-async def test_a_full_pool_is_unavailable_in_time(deployment: Deployment, narrow: Collection) -> None:
+async def test_a_full_pool_is_unavailable_in_time(replica_set: ReplicaSet, narrow: Collection) -> None:
     start = asyncio.get_running_loop().time()
-    block = {"blockConnection": True, "blockTimeMS": 3000}
-    async with failing(deployment, 3, failCommands=["count"], appName="roost", **block):
+    block = {"failCommands": ["count"], "blockConnection": True, "blockTimeMS": 2600}
+    async with failing(replica_set, 3, block):
         occupant = [asyncio.create_task(narrow.count(ACME)) for _ in range(3)]
         await asyncio.sleep(0.01)
         with pytest.raises(Unavailable):
@@ -79,12 +81,12 @@ async def test_a_full_pool_is_unavailable_in_time(deployment: Deployment, narrow
 
 
 async def test_a_reply_that_does_not_come_is_not_awaited_for_ever(
-    deployment: Deployment, collection: Collection, narrow: Collection
+    replica_set: ReplicaSet, collection: Collection, narrow: Collection
 ) -> None:
     await collection.insert([user("1", n=0)])
-    block = {"blockConnection": True, "blockTimeMS": 4000}
-    async with failing(deployment, 1, failCommands=["findAndModify"], appName="roost", **block), asyncio.timeout(4):
-        assert await INCREASE(narrow) == user("1", n=1)
+    block = {"failCommands": ["findAndModify"], "blockConnection": True, "blockTimeMS": 2500}
+    async with failing(replica_set, 1, block), asyncio.timeout(4):
+        assert await increase(narrow) == user("1", n=1)
     assert await collection.find(key("1")) == [user("1", n=1)]
 
 
@@ -138,9 +140,9 @@ async def test_a_cancelled_insert_does_not_hurt_its_neighbours(collection: Colle
 
 
 async def test_joined_inserts_are_done_once_when_the_answer_is_lost(
-    deployment: Deployment, collection: Collection
+    replica_set: ReplicaSet, collection: Collection
 ) -> None:
-    async with failing(deployment, 1, "onPrimaryTransactionalWrite", closeConnection=True):
+    async with failing(replica_set, 1, {"closeConnection": True}, "onPrimaryTransactionalWrite"):
         await asyncio.gather(*(collection.insert([user(str(i))]) for i in range(30)))
     assert await collection.count(ACME) == 30
 
@@ -164,7 +166,7 @@ async def test_a_forked_process_does_not_use_our_connections(collection: Collect
             os._exit(0)
         finally:
             os._exit(1)
-    _, status = os.waitpid(child, 0)
+    _, status = await asyncio.to_thread(os.waitpid, child, 0)
     assert os.waitstatus_to_exitcode(status) == 0
     assert await collection.count(ACME) == 1
 

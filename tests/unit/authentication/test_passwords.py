@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 import threading
@@ -115,6 +116,19 @@ async def test_the_loop_goes_on_and_only_so_many_wait() -> None:
     await asyncio.gather(*waiting)
     await passwords.verify_nothing(GOOD)
     passwords.close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there a priority is a thread's own")
+async def test_hashing_leaves_the_processor_to_the_loop() -> None:
+    class Telling(Passwords):
+        def _matches(self, password: str, hashed: str) -> bool:
+            self.priority = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+            return False
+
+    passwords = Telling(memory_kib=64, rounds=1)
+    await passwords.verify_nothing(GOOD)
+    passwords.close()
+    assert passwords.priority > os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 async def test_who_gives_up_waiting_makes_room() -> None:

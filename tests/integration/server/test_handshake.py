@@ -1,0 +1,180 @@
+"""FEATHERS.md 2.1, 2.6: who is let in, as whom, and what those are told who are not."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from multidict import CIMultiDict
+
+from server.main import Roost
+from services.authentication.tokens import Tokens
+from tests.conftest import StartRoost
+from tests.support.client import connect, fresh, handshake, outcome, wire
+
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
+each_transport = pytest.mark.parametrize("transport", ["websocket", "polling"])
+FRIEND = "http://localhost:3030"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A handshake, and the code and words of the answer."""
+
+    name: str
+    query: str
+    code: int
+    words: str
+    auth: Any = None
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+REFUSALS = [
+    Refusal("no app", "", 400, "No app is named"),
+    Refusal("an empty app", "appId=", 400, "No app is named"),
+    Refusal("another spelling", "appid=acme", 400, "No app is named"),
+    Refusal("an unknown app", "appId=nope", 404, "Unknown app 'nope'"),
+    Refusal("a name that none can have", "appId=A%00cme", 404, "Unknown app"),
+    Refusal("an operator", "appId[$ne]=x", 400, "No app is named"),
+    Refusal("a joined list", "appId=acme,globex", 404, "Unknown app"),
+    Refusal("a very long name", f"appId={'a' * 2000}", 404, "Unknown app"),
+    Refusal("the app twice", "appId=acme&appId=acme", 400, "twice"),
+    Refusal("two apps", "appId=acme&appId=globex", 400, "twice"),
+    Refusal("auth disagrees", "appId=acme", 400, "Different apps", auth={"appId": "globex"}),
+    Refusal("auth names no text", "appId=acme", 400, "No app is named", auth={"appId": {"$ne": ""}}),
+    Refusal("auth names an unknown app", "", 404, "Unknown app", auth={"appId": "nope"}),
+    Refusal("the header disagrees", "appId=acme", 400, "Different apps", headers={"x-app-id": "globex"}),
+    Refusal("a foreign origin", "appId=acme", 403, "origin", headers={"Origin": "http://evil.example"}),
+    Refusal("an origin of nobody", "appId=acme", 403, "origin", headers={"Origin": "null"}),
+    Refusal("an origin that begins alike", "appId=acme", 403, "origin", headers={"Origin": FRIEND + ".evil.example"}),
+    Refusal("an origin that ends alike", "appId=acme", 403, "origin", headers={"Origin": "http://evil-localhost:3030"}),
+    Refusal("an origin with another port", "appId=acme", 403, "origin", headers={"Origin": "http://localhost:3031"}),
+    Refusal("an origin with another scheme", "appId=acme", 403, "origin", headers={"Origin": "https://localhost:3030"}),
+    Refusal("an origin in capitals", "appId=acme", 403, "origin", headers={"Origin": "http://LOCALHOST:3030"}),
+    Refusal("an origin with a user", "appId=acme", 403, "origin", headers={"Origin": "http://localhost:3030@evil"}),
+    Refusal("another app's origin", "appId=globex", 403, "origin", headers={"Origin": FRIEND}),
+    Refusal("a token that is none", "appId=acme", 401, "jwt malformed", headers={"Authorization": "Bearer x"}),
+    Refusal("a bare token that is none", "appId=acme", 401, "jwt malformed", headers={"Authorization": "x"}),
+    Refusal("a token of three dots", "appId=acme", 401, "invalid token", headers={"Authorization": "JWT a.b.c"}),
+]
+
+
+@each_transport
+@pytest.mark.parametrize("row", REFUSALS, ids=lambda row: row.name)
+async def test_who_is_refused_is_told_why(shared: Roost, row: Refusal, transport: str) -> None:
+    auth = "" if row.auth is None else json.dumps(row.auth)
+
+    kind, payload = await handshake(shared, row.query, transport=transport, headers=row.headers, auth=auth)
+
+    assert kind == "refused"
+    assert row.words in payload["message"]
+    assert payload["data"]["code"] == row.code
+    assert payload["data"]["message"] == payload["message"]
+    assert payload["data"]["name"]
+    assert payload["data"]["className"]
+
+
+@each_transport
+async def test_two_origins_are_one_too_many(shared: Roost, transport: str) -> None:
+    headers = CIMultiDict([("Origin", FRIEND), ("Origin", FRIEND)])
+
+    kind, payload = await handshake(shared, "appId=acme", transport=transport, headers=headers)
+
+    assert (kind, payload["data"]["code"]) == ("refused", 403)
+
+
+ACCEPTED: list[Any] = [
+    ("the query", "appId=acme", "", {}),
+    ("auth alone", "", '{"appId": "acme"}', {}),
+    ("the header alone", "", "", {"x-app-id": "acme"}),
+    ("all three", "appId=acme", '{"appId": "acme"}', {"x-app-id": "acme"}),
+    ("auth of another kind", "appId=acme", '{"token": 5}', {}),
+    ("auth that is a list", "appId=acme", "[1]", {}),
+    ("further keys", "appId=acme&x=1&x=2", "", {}),
+    ("its own origin", "appId=acme", "", {"Origin": FRIEND}),
+    ("a scheme that is no token", "appId=acme", "", {"Authorization": "Basic YTpi"}),
+]
+
+
+@each_transport
+@pytest.mark.parametrize(("query", "auth", "headers"), [row[1:] for row in ACCEPTED], ids=[row[0] for row in ACCEPTED])
+async def test_who_is_let_in(shared: Roost, query: str, auth: str, headers: dict[str, str], transport: str) -> None:
+    kind, payload = await handshake(shared, query, transport=transport, headers=headers, auth=auth)
+
+    assert kind == "connect"
+    assert payload["sid"]
+
+
+async def test_a_refused_socket_is_no_connection_and_gets_no_answers(shared: Roost) -> None:
+    before = shared.connections.count()
+    async with wire(shared, "appId=nope") as (socket, packet):
+        assert packet.startswith("44")
+        await socket.socket.send_str('421["find","notes",{}]')
+        await socket.socket.send_str("40")
+        answers = []
+        while (answer := await socket.receive()) is not None:
+            answers.append(answer)
+            if answer.startswith("44"):
+                break
+        assert not [answer for answer in answers if answer.startswith("43")]
+    assert shared.connections.count() == before
+
+
+async def test_a_token_in_the_handshake_logs_in(shared: Roost) -> None:
+    name = fresh()
+    async with connect(shared, "acme") as first:
+        user = await first.sign_up(name)
+        token = first.token
+    for scheme in ("Bearer ", "bearer ", "JWT ", ""):
+        async with connect(shared, "acme", headers={"Authorization": f"{scheme}{token}"}) as second:
+            assert (await second.call("get", "users", user["_id"]))["username"] == name
+
+
+async def test_a_handshake_token_of_another_app_is_refused(shared: Roost) -> None:
+    async with connect(shared, "globex") as other:
+        await other.sign_up(fresh(), field="email")
+        kind, payload = await handshake(shared, "appId=acme", headers={"Authorization": f"Bearer {other.token}"})
+
+    assert (kind, payload["data"]["code"]) == ("refused", 401)
+
+
+async def test_a_tampered_handshake_token_is_refused(shared: Roost) -> None:
+    async with connect(shared, "acme") as ada:
+        await ada.sign_up(fresh())
+        head, body, signature = str(ada.token).split(".")
+        forged = f"{head}.{body}.{signature[:10]}{'A' if signature[10] != 'A' else 'B'}{signature[11:]}"
+        kind, payload = await handshake(shared, "appId=acme", headers={"Authorization": forged})
+
+    assert (kind, payload["data"]["code"]) == ("refused", 401)
+
+
+async def test_an_expired_handshake_token_makes_a_stranger(shared: Roost) -> None:
+    async with connect(shared, "acme") as ada:
+        user = await ada.sign_up(fresh())
+    tenant = shared.catalogue.peek("acme")
+    assert tenant is not None
+    old, _ = await Tokens(shared.backend.keys, lifetime=60, clock=lambda: 1_000_000_000.0).issue(tenant, user["_id"])
+
+    async with connect(shared, "acme", headers={"Authorization": f"Bearer {old}"}) as late:
+        assert (await outcome(late, "find", "users")).code == 401
+        await late.login(user["username"])
+        assert (await late.call("get", "users", user["_id"]))["_id"] == user["_id"]
+
+
+@pytest.mark.asyncio(loop_scope="function")
+async def test_a_suspended_app_is_refused_with_its_state(roosts: StartRoost) -> None:
+    roost = await roosts()
+    tenants = roost.backend.deployment.client[f"{roost.settings.database}_control"]["tenants"]
+    async with connect(roost, "acme") as inside, connect(roost, "globex") as neighbour:
+        await tenants.update_one({"_id": "acme"}, {"$set": {"status": "suspended"}, "$inc": {"epoch": 1}})
+        await inside.gone()
+
+        for transport in ("websocket", "polling"):
+            kind, payload = await handshake(roost, "appId=acme", transport=transport)
+            assert (kind, payload["data"]["code"]) == ("refused", 403)
+            assert payload["data"]["data"] == {"reason": "TenantUnavailable", "state": "suspended"}
+        await neighbour.quiet()
+        assert await neighbour.call("find", "notes", {}) == []
