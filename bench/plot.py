@@ -26,7 +26,7 @@ COLOURS = {
 
 
 def draw(summary: Mapping[str, Mapping[str, Figures]], scale: Scale, path: Path) -> None:
-    """Saves the picture. The reference is the line at 1, so it has to have been measured; bars to its right are better."""
+    """Saves the picture. The reference, which has to have been measured, is the line at 1; to its right is better."""
     kinds = [kind for kind in KINDS if kind != REFERENCE and any(kind in of_row for of_row in summary.values())]
     height = 0.8 / max(len(kinds), 1)
     figure, axes = plt.subplots(figsize=(9, 1 + 0.2 * (len(kinds) + 1) * len(summary)), layout="constrained")

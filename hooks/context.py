@@ -32,6 +32,12 @@ class Connection(Protocol):
     @property
     def tenant(self) -> Tenant: ...
 
+    @property
+    def user(self) -> Record | None: ...
+
+    @property
+    def channels(self) -> set[str]: ...
+
 
 @dataclass(slots=True, kw_only=True)
 class Params:

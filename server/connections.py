@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 from hooks.context import Authentication, Record
 from hooks.tenant import Tenant
-from server.channels import AUTHENTICATED, EVERYONE, Channels
 from server.connection import Connection
+from services.channels import AUTHENTICATED, EVERYONE, Channels
 
 
 class Connections:
@@ -18,6 +18,7 @@ class Connections:
     def __init__(self, channels: Channels) -> None:
         self._channels = channels
         self._by_tenant: dict[str, dict[str, Connection]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
 
     def add(self, connection: Connection) -> None:
         """Takes in an accepted connection."""
@@ -42,13 +43,25 @@ class Connections:
         return sum(len(own) for own in self._by_tenant.values())
 
     def refresh(self, tenant: Tenant) -> None:
-        """Gives the tenant's connections its new snapshot."""
+        """Gives the tenant's connections its new snapshot.
+
+        Those of an app that is not ready any more are closed: their clients come back, and are refused with the reason.
+        """
         for connection in self.of(tenant.id):
             connection.tenant = tenant
+            if tenant.status != "ready":
+                closing = asyncio.ensure_future(connection.socket.close())
+                self._closing.add(closing)
+                closing.add_done_callback(self._closing.discard)
 
     async def login(self, connection: Connection, authentication: Authentication, user: Record | None) -> None:
-        """Makes the connection's later calls those of the user, until the token expires."""
+        """Makes the connection's later calls those of the user, until the token expires.
+
+        Nothing happens when the connection has gone in the meantime.
+        """
         self._forget_login(connection)
+        if connection.id not in self._by_tenant.get(connection.tenant.id, {}):
+            return
         connection.authentication = authentication
         connection.user = user
         self._channels.join(connection, AUTHENTICATED)

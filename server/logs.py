@@ -27,7 +27,7 @@ def next_call_id() -> str:
 def configure(level: str = "info", format: str = "auto") -> None:
     """Sets up structlog and sends the standard library's loggers the same way. May be called again."""
     as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderer = structlog.processors.JSONRenderer() if as_json else _console()
     shared: list[Any] = [
         _add_call,
         structlog.processors.add_log_level,
@@ -61,3 +61,8 @@ def _add_call(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMappin
     except LookupError:
         pass
     return event
+
+
+def _console() -> structlog.dev.ConsoleRenderer:
+    # The default shows the local variables of each frame, and so passwords and tokens.
+    return structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)

@@ -14,7 +14,6 @@ from aiohttp import web
 
 from hooks.context import HookContext
 from hooks.tenancy import enforce_app_id, inject_app_id
-from server.channels import Channels
 from server.connections import Connections
 from server.engine import Engine
 from server.health import Health
@@ -101,14 +100,13 @@ class Roost:
         self.settings = settings
         self.backend = backend
         self._resources = resources
-        self.channels = Channels()
-        self.connections = Connections(self.channels)
+        self.app = Application()
+        self.connections = Connections(self.app.channels)
         self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
         self.catalogue.on_change(self.connections.refresh)
-        self.app = Application()
         isolation = Isolation(deployment)
         self.app.declared = DeclaredServices(self.app, isolation)
-        self.app.publisher = Publisher(self.channels)
+        self.app.deliver = Publisher(self.app.publishers)
         self.app.hooks(TENANCY_HOOKS)
         self.passwords = Passwords()
         self.authentication = AuthenticationService(
@@ -116,7 +114,13 @@ class Roost:
         )
         self.app.authenticator = self.authentication.authenticate
         self.app.use(
-            "authentication", self.authentication, rules=AUTHENTICATION_RULES, hooks={"before": {"all": [silence]}}
+            "authentication",
+            self.authentication,
+            rules=AUTHENTICATION_RULES,
+            hooks={
+                "before": {"all": [silence]},
+                "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
+            },
         )
         users = self.app.use("users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords))
         for event in ("patched", "updated", "removed"):
@@ -211,6 +215,14 @@ class Roost:
         self.pages.attach(web_app)
         web_app.router.add_route("*", "/{path:.*}", Rest(self.app, self.catalogue).handle)
         return web_app
+
+    def _tell_login(self, context: HookContext) -> None:
+        if context.params.provider is not None:
+            self.app.happen("login", context.result, context.params)
+
+    def _tell_logout(self, context: HookContext) -> None:
+        if context.params.provider is not None:
+            self.app.happen("logout", context.result, context.params)
 
     async def _follow_user(self, user: Any, context: HookContext) -> None:
         """Live connections see their user's changes at once, and a removed user is logged out."""

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import cast
 
-from hooks.permit import rule_for
-from server.channels import AUTHENTICATED, EVERYONE, Channels
+from hooks.context import UNSET
+from server.connection import Connection
 from server.engine import Frame
 from services.application import Event
-from services.registration import Registration
-
-_AUDIENCES = {"public": (EVERYONE,), "authenticated": (AUTHENTICATED,)}
+from services.publishing import Publishers
 
 
 class Publisher:
-    """Sends each event, encoded once, to those of the tenant whom the service's read rule admits."""
+    """Sends each event to the members of the channels that its publisher chose, encoded once for all who get the same."""
 
-    def __init__(self, channels: Channels) -> None:
-        self._channels = channels
+    def __init__(self, publishers: Publishers) -> None:
+        self._publishers = publishers
 
     async def __call__(self, event: Event) -> None:
-        """Sends `'<path> <event>'` with the record as its one argument."""
-        frame = Frame(f"{event.registration.path} {event.name}", event.record)
-        for connection in self._channels.members(event.tenant.id, audience(event.registration)):
-            await connection.socket.send(frame)
+        """Sends `'<path> <event>'` with one argument: the channel's own data if it has any, else the record.
 
-
-def audience(registration: Registration) -> Sequence[str]:
-    """The channels that hear of a service's events: those of whom the rule of `get` admits all."""
-    rule = rule_for(registration.rules, "get")
-    return _AUDIENCES.get(rule, ()) if isinstance(rule, str) else ()
+        Who is in several of the channels gets the event once, with the data of the first.
+        """
+        name = f"{event.registration.path} {event.name}"
+        channels = await self._publishers.choose(event.registration, event.name, event.record, event.context)
+        shared = Frame(name, event.record)
+        reached: set[Connection] = set()
+        for channel in channels:
+            frame = shared if channel.data is UNSET else Frame(name, channel.data)
+            for member in cast("list[Connection]", channel.connections):
+                if len(channels) > 1:
+                    if member in reached:
+                        continue
+                    reached.add(member)
+                await member.socket.send(frame)

@@ -82,6 +82,7 @@ class Sockets:
         self._connections.add(connection)
         if login is not None:
             await self._connections.login(connection, *login)
+        self._app.happen("connection", connection)
 
     async def _login(self, connection: Connection, token: str | None) -> tuple[Authentication, Record] | None:
         """The handshake token's login. An expired one makes a stranger: a refusal would lock its client out for good."""
@@ -97,6 +98,7 @@ class Sockets:
     async def disconnect(self, socket: Socket, reason: str) -> None:
         """Forgets the connection."""
         self._connections.remove(socket.connection)
+        self._app.happen("disconnect", socket.connection)
 
     async def call(self, socket: Socket, name: str, arguments: Sequence[Any]) -> tuple[Any, ...]:
         """Answers a call: `(None, result)` or `(error,)`."""

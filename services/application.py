@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,9 +16,13 @@ from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
 from hooks.permit import Rules
 from hooks.tenant import Tenant
 from services.base import EVENTS
+from services.channels import Channel, Channels, channel_of
+from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.registration import Registration
 
 log = structlog.get_logger()
+
+HAPPENINGS = ("connection", "disconnect", "login", "logout")
 
 Declared = Callable[[Tenant], Mapping[str, Registration]]
 """The services that a tenant has declared, by path."""
@@ -38,7 +43,8 @@ class Event:
         return self.context.params.tenant
 
 
-Publisher = Callable[[Event], Awaitable[None] | None]
+Deliver = Callable[[Event], Awaitable[None] | None]
+"""Brings an event to the tenant's subscribers."""
 Authenticator = Callable[[Params], Awaitable[None]]
 
 
@@ -48,9 +54,13 @@ class Application:
     def __init__(self) -> None:
         self.services: dict[str, Registration] = {}
         self.declared: Declared = lambda tenant: {}
-        self.publisher: Publisher | None = None
+        self.deliver: Deliver | None = None
+        self.channels = Channels()
+        self.publishers = Publishers(self.channels)
         self.authenticator: Authenticator | None = None
         self._hooks = Hooks()
+        self._hearing: set[asyncio.Task[None]] = set()
+        self._listeners: dict[str, list[Callable[..., Awaitable[None] | None]]] = {}
         self._patterns: list[tuple[tuple[str, ...], Registration]] = []
 
     def use(
@@ -86,6 +96,51 @@ class Application:
         self._hooks.add(registration)
         for service in self.services.values():
             service.recompile()
+
+    def service(self, path: str) -> Registration:
+        """A service of the server's own, to add hooks, listeners or publishers to.
+
+        Raises:
+            LookupError: there is none at this path.
+        """
+        found = self.services.get(path.strip("/"))
+        if found is None:
+            raise LookupError(f"Can not find service '{path}'")
+        return found
+
+    def channel(self, tenant: Tenant, *names: str) -> Channel:
+        """The channel of a tenant by one or several names.
+
+        Raises:
+            ValueError: no name, or one that the server keeps for itself.
+        """
+        return channel_of(self.channels, tenant, names)
+
+    def publish(self, publisher: Publisher, *, path: str = "", event: str = ALL_EVENTS) -> None:
+        """Registers a publisher for all services or one path, and all events or one; the most specific one counts."""
+        self.publishers.add(path.strip("/"), event, publisher)
+
+    def on(self, happening: str, listener: Callable[..., Awaitable[None] | None]) -> None:
+        """Calls `listener` when something happens to a connection.
+
+        `connection(connection)`, `disconnect(connection)`, `login(result, params)`, `logout(result, params)`.
+        """
+        if happening not in HAPPENINGS:
+            raise ValueError(f"'{happening}' is none of {', '.join(HAPPENINGS)}")
+        self._listeners.setdefault(happening, []).append(listener)
+
+    def happen(self, happening: str, *details: Any) -> None:
+        """Calls the listeners of `on`; async ones go on by themselves. One that fails costs the others nothing."""
+        for listener in self._listeners.get(happening, ()):
+            try:
+                outcome = listener(*details)
+            except Exception:
+                log.exception("listener failed", happening=happening)
+                continue
+            if outcome is not None:
+                task = asyncio.ensure_future(_hear(outcome, happening))
+                self._hearing.add(task)
+                task.add_done_callback(self._hearing.discard)
 
     def lookup(self, tenant: Tenant, path: object) -> tuple[Registration, Mapping[str, str]]:
         """The service at a path and the path's placeholders; `path/id` finds `path` with `__id`.
@@ -155,8 +210,8 @@ class Application:
         try:
             for listener in registration.listeners.get(name, ()):
                 await _settle(listener(record, context))
-            if self.publisher is not None:
-                await _settle(self.publisher(Event(registration, name, record, context)))
+            if self.deliver is not None:
+                await _settle(self.deliver(Event(registration, name, record, context)))
         except Exception:
             # A listener that fails costs its event, never the call that has already succeeded.
             log.exception("event lost", service=registration.path, event_name=name)
@@ -173,12 +228,17 @@ _NO_ROUTE: Mapping[str, str] = {}
 
 
 def answer(context: HookContext) -> Any:
-    """What the caller gets: the outcome, cut to the caller's `$select` after a writing method."""
+    """What the caller gets: the outcome, cut to the caller's `$select` after a writing method.
+
+    A `$select` that names no fields is for the service to refuse; here it is too late, and nothing is cut.
+    """
     outcome = context.outcome
     if context.method in EVENTS and "$select" in context.params.query:
         select = context.params.query["$select"]
-        names = [select] if isinstance(select, str) else [*select]
-        names.append(getattr(context.service, "id", "_id"))
+        names = [select] if isinstance(select, str) else select
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            return outcome
+        names = [*names, getattr(context.service, "id", "_id")]
         if isinstance(outcome, list):
             return [project(record, names) for record in outcome]
         return project(outcome, names)
@@ -217,6 +277,13 @@ def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str]
     if len(segments) > len(pattern):
         route["__id"] = segments[-1]
     return route
+
+
+async def _hear(outcome: Awaitable[None], happening: str) -> None:
+    try:
+        await outcome
+    except Exception:
+        log.exception("listener failed", happening=happening)
 
 
 async def _settle(outcome: Awaitable[None] | None) -> None:

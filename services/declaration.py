@@ -19,6 +19,9 @@ RESERVED_PATHS = frozenset({"authentication", "users", "tenants", "apps", "healt
 RESERVED_COLLECTIONS = frozenset({"users"})
 """Collections of Roost's own services in a tenant's database."""
 
+MAX_INDEXES = 16
+"""Of each kind, for one service."""
+
 METHODS = ("find", "get", "create", "update", "patch", "remove")
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}(/[A-Za-z][A-Za-z0-9_-]{0,62}){0,3}")
 _COLLECTION = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -51,6 +54,22 @@ Origin = Annotated[str, AfterValidator(_check_origin)]
 RuleWord = Literal["public", "authenticated", "nobody"]
 
 
+def _check_index_field(field: str) -> str:
+    parts = field.removeprefix("-").split(".")
+    if not all(_FIELD.fullmatch(part) for part in parts) or parts[0] in ("app_id", "_id"):
+        raise ValueError("must be a field's name, or -name for descending order")
+    return field
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+IndexFields = Annotated[
+    tuple[Annotated[str, AfterValidator(_check_index_field)], ...], Field(min_length=1, max_length=8)
+]
+
+
 class Paginate(_Model):
     """How many records a page has when the client does not say, and at most."""
 
@@ -73,6 +92,10 @@ class ServiceDeclaration(_Model):
     paginate: Paginate | None = Paginate()
     """None, or `false` in the file, is a service whose `find` answers with a bare list."""
     multi: tuple[Literal["create", "patch", "remove"], ...] = ()
+    indexes: tuple[IndexFields, ...] = ()
+    """Lists of fields to find and sort by, `-field` for descending. Each index begins with the tenant by itself."""
+    unique: tuple[IndexFields, ...] = ()
+    """Lists of fields whose values no two of the tenant's records share."""
     rules: dict[Literal["default", "find", "get", "create", "update", "patch", "remove"], RuleWord] = {}
 
     @field_validator("paginate", mode="before")
@@ -85,7 +108,21 @@ class ServiceDeclaration(_Model):
     def _accept_words(cls, multi: Any) -> Any:
         if isinstance(multi, bool):
             return ("create", "patch", "remove") if multi else ()
-        return tuple(multi) if isinstance(multi, list) else multi
+        return _as_tuple(multi)
+
+    @field_validator("indexes", "unique", mode="before")
+    @classmethod
+    def _accept_lists(cls, indexes: Any) -> Any:
+        if not isinstance(indexes, list):
+            return indexes
+        return tuple((fields,) if isinstance(fields, str) else _as_tuple(fields) for fields in indexes)
+
+    @field_validator("indexes", "unique")
+    @classmethod
+    def _check_indexes(cls, indexes: tuple[IndexFields, ...]) -> tuple[IndexFields, ...]:
+        if len(indexes) > MAX_INDEXES:
+            raise ValueError(f"at most {MAX_INDEXES} are allowed")
+        return indexes
 
     @field_validator("collection")
     @classmethod
@@ -132,7 +169,7 @@ class TenantDeclaration(_Model):
     @field_validator("allowed_origins", mode="before")
     @classmethod
     def _accept_list(cls, origins: Any) -> Any:
-        return tuple(origins) if isinstance(origins, list) else origins
+        return _as_tuple(origins)
 
     @field_validator("id")
     @classmethod
@@ -177,7 +214,7 @@ class Declaration(_Model):
     def _accept_list(cls, tenants: Any) -> Any:
         if tenants == []:
             raise ValueError("names no tenant")
-        return tuple(tenants) if isinstance(tenants, list) else tenants
+        return _as_tuple(tenants)
 
     @model_validator(mode="after")
     def _check_unique(self) -> Declaration:

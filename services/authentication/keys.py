@@ -217,7 +217,7 @@ class Keys:
         failed = load.cancelled() or load.exception() is not None
         if self._loads.get(tenant_id) is not load:
             return  # Forgotten meanwhile: what it loaded may be out of date.
-        del self._loads[tenant_id]
+        self._loads.pop(tenant_id, None)
         if not failed:
             self._rings[tenant_id] = load.result()
             while len(self._rings) > self._most:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from services.authentication.keys import Keys
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema, Index
-from services.declaration import Declaration, TenantDeclaration, service_declarations
+from services.declaration import Declaration, ServiceDeclaration, TenantDeclaration, service_declarations
 from services.store import Document
 
 COLLECTION = "tenants"
@@ -106,8 +106,7 @@ class Tenants:
         schemas = {users.COLLECTION: (Index((("app_id", 1), (users.KEY, 1)), unique=True),)}
         for path, service in declared.services.items():
             name = service.collection or path
-            unique = () if service.id == "_id" else (Index((("app_id", 1), (service.id, 1)), unique=True),)
-            schemas[name] = (*schemas.get(name, ()), *unique)
+            schemas[name] = (*schemas.get(name, ()), *_indexes(service))
         for name, indexes in schemas.items():
             await self._deployment.ensure(self._database, CollectionSchema(name, tuple(dict.fromkeys(indexes))))
 
@@ -137,6 +136,20 @@ class Tenants:
     @property
     def _documents(self) -> Any:
         return self._deployment.client[self._control][COLLECTION]
+
+
+def _indexes(service: ServiceDeclaration) -> Iterator[Index]:
+    """What a service needs besides the listing by id: its own id, and what is declared."""
+    if service.id != "_id":
+        yield Index((("app_id", 1), (service.id, 1)), unique=True)
+    for fields in service.indexes:
+        yield Index((("app_id", 1), *map(_key, fields)))
+    for fields in service.unique:
+        yield Index((("app_id", 1), *map(_key, fields)), unique=True)
+
+
+def _key(field: str) -> tuple[str, int]:
+    return (field[1:], -1) if field.startswith("-") else (field, 1)
 
 
 def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:

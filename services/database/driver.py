@@ -15,7 +15,7 @@ from services.store import Document, Filter, Namespace, Sort
 _T = TypeVar("_T")
 
 #: An insert is retried by PyMongo, once per new primary, for at most so long.
-INSERT_SECONDS = 4.5
+INSERT_SECONDS = 4.0
 
 
 class DriverCollection:

@@ -16,6 +16,7 @@ from pymongo.errors import (
     DocumentTooLarge,
     OperationFailure,
     PyMongoError,
+    WriteConcernError,
 )
 
 from hooks.errors import BadRequest, Conflict, FeathersError, GeneralError, PayloadTooLarge, Timeout, Unavailable
@@ -70,6 +71,9 @@ def from_driver(error: Exception) -> FeathersError:
     """The error for anything of `DRIVER_ERRORS`."""
     if isinstance(error, BulkWriteError):
         return _from_bulk(error)
+    if isinstance(error, WriteConcernError):
+        # The write may be kept or not: no majority has confirmed it.
+        return _BY_CODE[_HOST_UNREACHABLE]()
     if isinstance(error, OperationFailure):
         return from_code(error.code, error.details or {})
     if isinstance(error, ConnectionFailure):
@@ -84,8 +88,9 @@ def from_driver(error: Exception) -> FeathersError:
 
 def _from_bulk(error: BulkWriteError) -> FeathersError:
     details: Mapping[str, Any] = error.details or {}
-    first: Mapping[str, Any] = next(iter([*details.get("writeErrors", ()), *details.get("writeConcernErrors", ())]), {})
-    return from_code(first.get("code"), first)
+    for failure in details.get("writeErrors", ()):
+        return from_code(failure["code"], failure)
+    return _BY_CODE[_HOST_UNREACHABLE]()
 
 
 def _duplicate_message(details: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from pymongo.errors import (
     PyMongoError,
     ServerSelectionTimeoutError,
     WaitQueueTimeoutError,
+    WriteConcernError,
 )
 from pymongo.topology_description import TopologyDescription
 
@@ -128,8 +129,6 @@ class Runner:
         command["maxTimeMS"] = self.max_time_ms
         if repeat is not Repeat.READ:
             command["writeConcern"] = self._write_concern
-        if deadline is None:
-            deadline = self._loop.time() + CALL_SECONDS
         if repeat is not Repeat.WRITE:
             return await self._repeat(self._call(command, repeat, documents), deadline)
         if not self._replicated:
@@ -152,12 +151,15 @@ class Runner:
             raise DocumentTooLarge(f"the command has {len(message)} bytes")
         return _Call(command, repeat, documents, request_id, message)
 
-    async def _repeat(self, call: _Call, deadline: float) -> Document:
+    async def _repeat(self, call: _Call, deadline: float | None) -> Document:
+        # The pool bounds the wait for a reply: the plain case does without a timer of its own.
+        plain = deadline is None
+        deadline = self._loop.time() + CALL_SECONDS if deadline is None else deadline
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 pool = self._current_pool()
                 connection = pool.take() if pool is not None else None
-                if connection is not None and attempt == 1:
+                if connection is not None and plain and attempt == 1:
                     return await self._exchange(connection, call)
                 async with asyncio.timeout_at(deadline):
                     return await self._exchange(connection or await self._checkout(), call)
@@ -180,7 +182,10 @@ class Runner:
         except ConnectionFailure as error:
             await handover.report(self.client, connection.opened, error)
             raise
-        return await self._checked(connection, self._decoded(message, call))
+        reply = self._decoded(message, call)
+        if reply.get("ok") and "writeConcernError" not in reply:
+            return reply
+        raise await self._failure(connection, reply)
 
     async def _observed(self, connection: Connection, call: _Call) -> Document:
         opened = connection.opened
@@ -200,7 +205,9 @@ class Runner:
         self._events.ended(
             command, call.request_id, opened, self._loop.time() - start, reply, failed=not reply.get("ok")
         )
-        return await self._checked(connection, reply)
+        if reply.get("ok") and "writeConcernError" not in reply:
+            return reply
+        raise await self._failure(connection, reply)
 
     def _decoded(self, message: bytes | bytearray, call: _Call) -> Document:
         try:
@@ -210,20 +217,15 @@ class Runner:
             self.surprise = surprise
             raise
 
-    async def _checked(self, connection: Connection, reply: Document) -> Document:
-        if reply.get("ok") and "writeConcernError" not in reply:
-            return reply
-        details = (
-            reply
-            if not reply.get("ok")
-            else {"errorLabels": reply.get("errorLabels", []), **reply["writeConcernError"]}
-        )
+    async def _failure(self, connection: Connection, reply: Document) -> PyMongoError:
+        unconfirmed = bool(reply.get("ok"))
+        details = {**reply, **reply["writeConcernError"]} if unconfirmed else reply
         code, text = details.get("code"), details.get("errmsg", "")
         if code not in NOT_PRIMARY_CODES:
-            raise OperationFailure(text, code, details)
+            return (WriteConcernError if unconfirmed else OperationFailure)(text, code, details)
         error = NotPrimaryError(text, details)
         await handover.report(self.client, connection.opened, error)
-        raise error
+        return error
 
     def _current_pool(self) -> Pool | None:
         if self._closed:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -48,9 +50,7 @@ async def test_two_tabs_chat_in_one_app_and_the_other_hears_nothing(demo: int, t
 
 
 async def test_two_terminals_chat(demo: int) -> None:
-    bob = await _chat(demo, "bob")
-    alice = await _chat(demo, "alice")
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(30), _chat(demo, "bob") as bob, _chat(demo, "alice") as alice:
         await _until(bob, "You are bob")
         await _until(alice, "You are alice")
         await _say(alice, "Hello Bob")
@@ -58,24 +58,31 @@ async def test_two_terminals_chat(demo: int) -> None:
         await _say(bob, "Hello Alice")
         await _until(alice, "bob: Hello Alice")
         for process in (alice, bob):
-            _, complaint = await process.communicate()
+            _, complaint = await process.communicate(b"")
             assert (process.returncode, complaint) == (0, b"")
 
 
 async def test_the_terminal_says_why_it_was_not_let_in(demo: int) -> None:
-    stranger = await _chat(demo, "alice", app="nope")
-
-    async with asyncio.timeout(30):
-        _, complaint = await stranger.communicate()
+    async with asyncio.timeout(30), _chat(demo, "alice", app="nope") as stranger:
+        _, complaint = await stranger.communicate(b"")
 
     assert stranger.returncode == 1
     assert "Unknown app 'nope'" in complaint.decode()
 
 
-async def _chat(port: int, name: str, app: str = "acme") -> asyncio.subprocess.Process:
+@asynccontextmanager
+async def _chat(port: int, name: str, app: str = "acme") -> AsyncIterator[asyncio.subprocess.Process]:
     arguments = ("chat.mjs", app, name, "correct horse", f"http://127.0.0.1:{port}")
     pipe = asyncio.subprocess.PIPE
-    return await asyncio.create_subprocess_exec("node", *arguments, cwd=EXAMPLE, stdin=pipe, stdout=pipe, stderr=pipe)
+    process = await asyncio.create_subprocess_exec(
+        "node", *arguments, cwd=EXAMPLE, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        yield process
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate(b"")
 
 
 async def _say(process: asyncio.subprocess.Process, text: str) -> None:

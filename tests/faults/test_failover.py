@@ -1,17 +1,20 @@
-"""LIMITS F1 and F2: the primary is killed, and stepped down, under load; on both command paths at once."""
+"""LIMITS F1 and F2: the primary is killed, frozen, and stepped down under load; on both command paths at once."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterator
 from typing import get_args
 
+import psutil
 import pytest
+from pymongo import AsyncMongoClient
 
 from hooks.errors import Unavailable
 from services.database.deployment import Deployment, Path
 from services.database.lean import LeanCollection
 from services.database.schema import CollectionSchema
-from services.store import Namespace
+from services.store import Document, Namespace
 from tests.faults.workload import Workload
 from tests.support.mongod import ReplicaSet
 
@@ -19,6 +22,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(120)]
 
 _LONGEST_STALL_SECONDS = 5.0
 _STEP_DOWNS = 3
+_MOST_MEMORY_BYTES = 50 * 1024 * 1024
 
 
 @pytest.fixture
@@ -42,9 +46,18 @@ async def workloads(replica_set: ReplicaSet) -> AsyncIterator[list[Workload]]:
         await deployment.close()
 
 
+async def all_members_are_well(replica_set: ReplicaSet) -> None:
+    async with AsyncMongoClient[Document](replica_set.uri) as client, asyncio.timeout(30):
+        states: set[str] = {"unknown"}
+        while not states <= {"PRIMARY", "SECONDARY"}:
+            status = await client.admin.command("replSetGetStatus")
+            states = {member["stateStr"] for member in status["members"]}
+
+
 async def test_no_write_is_lost_or_doubled_when_the_primary_fails(
     replica_set: ReplicaSet, workloads: list[Workload]
 ) -> None:
+    memory = psutil.Process().memory_info().rss
     for workload in workloads:
         await workload.start()
         await workload.calls(100)
@@ -54,17 +67,27 @@ async def test_no_write_is_lost_or_doubled_when_the_primary_fails(
     for workload in workloads:
         await workload.calls(100)
     await replica_set.restart(killed)
-    errors_of_the_kill = [len(workload.tally.errors) for workload in workloads]
+    await all_members_are_well(replica_set)
+
+    frozen = await replica_set.wait_primary()
+    replica_set.freeze(frozen)
+    for workload in workloads:
+        await workload.calls(100)
+    replica_set.thaw(frozen)
+    await all_members_are_well(replica_set)
+    errors_of_the_losses = [len(workload.tally.errors) for workload in workloads]
 
     for _ in range(_STEP_DOWNS):
         await replica_set.step_down()
         for workload in workloads:
             await workload.calls(100)
 
-    for workload, before in zip(workloads, errors_of_the_kill, strict=True):
+    for workload, before in zip(workloads, errors_of_the_losses, strict=True):
         tally = await workload.stop()
-        assert {type(error) for error in tally.errors} <= {Unavailable}
+        unexpected = [error.__cause__ for error in tally.errors if type(error) is not Unavailable]
+        assert unexpected == []
         assert tally.longest <= _LONGEST_STALL_SECONDS
         # At most one call of a thousand may fail by a step-down; under 1 000 calls that is one.
         assert len(tally.errors) - before <= max(1, tally.calls // 1000)
         await workload.assert_kept()
+    assert psutil.Process().memory_info().rss - memory <= _MOST_MEMORY_BYTES

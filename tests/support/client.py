@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
@@ -373,3 +373,13 @@ async def handshake(
 def _answered(packet: str) -> tuple[str, Any]:
     kinds = {"40": "connect", "44": "refused"}
     return kinds[packet[:2]], json.loads(packet[2:])
+
+
+async def until(condition: Callable[[], bool | Awaitable[bool]], seconds: float = TIMEOUT) -> None:
+    """Returns as soon as the condition holds; it is asked again and again, for what sends no event."""
+    async with asyncio.timeout(seconds):
+        while True:
+            holds = condition()
+            if holds if isinstance(holds, bool) else await holds:
+                return
+            await asyncio.sleep(0.02)

@@ -27,11 +27,13 @@ await report(async ({ port, executable, pictures }) => {
   }
   const chat = (page, app) => page.locator(`section[data-app=${app}]`)
   const enter = async (part, name, button, password = PASSWORD) => {
+    await part.page().bringToFront()
     await part.getByLabel('Name').fill(name)
     await part.getByLabel('Password').fill(password)
     await part.getByRole('button', { name: button }).click()
   }
   const say = async (part, text) => {
+    await part.page().bringToFront()
     await part.getByLabel('Message', { exact: true }).fill(text)
     await part.getByRole('button', { name: 'Send' }).click()
   }
@@ -77,6 +79,7 @@ await report(async ({ port, executable, pictures }) => {
   found.title = await first.title()
   await first.screenshot({ path: `${pictures}/desktop.png` })
 
+  await first.bringToFront()
   await first.reload()
   await hears(alice, 'Hello Bob')
   found.reloaded = await texts(alice)

@@ -209,7 +209,7 @@ async def test_every_command_is_bounded_and_reported(collection: Collection, com
     await collection.delete_many(ACME)
     assert len(commands.all_started) == len(commands.all_succeeded) == 9
     for event in commands.all_started:
-        assert 0 < event.command["maxTimeMS"] <= (4_500 if event.command_name == "insert" else 2_000)
+        assert 0 < event.command["maxTimeMS"] <= (4_000 if event.command_name == "insert" else 2_000)
         assert event.database_name == collection.namespace.database
     assert [len(command["documents"]) for command in commands.named("insert")] == [1, 2]
     for name in ("insert", "findAndModify", "update", "delete"):

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pymongo import AsyncMongoClient
-from pymongo.errors import AutoReconnect
+from pymongo.errors import AutoReconnect, OperationFailure
 
 from hooks.errors import Unavailable
 from services.database.deployment import Deployment
@@ -65,7 +65,7 @@ async def guarded_uri(guarded_mongod: tuple[int, FilePath]) -> str:
         f"mongodb://127.0.0.1:{port}/?{tls}", serverSelectionTimeoutMS=30_000
     ) as client:
         # Only the first user may be made without a password.
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(OperationFailure):
             await client.admin.command({"createUser": "ann", "pwd": "s3cret", "roles": ["root"]})
     return f"mongodb://ann:s3cret@127.0.0.1:{port}/?{tls}"
 

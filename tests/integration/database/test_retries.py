@@ -99,12 +99,13 @@ async def test_a_change_of_many_documents_is_never_sent_twice(
     assert await collection.find(key("1")) == [user("1", n=0)]
 
 
-@pytest.mark.parametrize("call", [insert_one, increase], ids=["insert", "increase"])
+@pytest.mark.parametrize("code", [50, 64], ids=["call too long", "wait too long"])
+@pytest.mark.parametrize("call", [insert_one, insert_two, increase], ids=["insert", "inserts", "increase"])
 async def test_a_write_without_majority_is_unavailable(
-    replica_set: ReplicaSet, collection: Collection, call: Call
+    replica_set: ReplicaSet, collection: Collection, call: Call, code: int
 ) -> None:
     await collection.insert([user("1", n=0)])
-    error = {"code": 64, "errmsg": "waiting for replication timed out"}
+    error = {"code": code, "errmsg": "waiting for replication timed out"}
     async with failing(replica_set, 1, {"failCommands": ["insert", "findAndModify"], "writeConcernError": error}):
         with pytest.raises(Unavailable):
             await call(collection)

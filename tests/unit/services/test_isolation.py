@@ -45,7 +45,7 @@ def test_an_id_has_one_stored_form(given: Any, stored: Any) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_id_is_refused(value: Any) -> None:
-    with pytest.raises(BadRequest, match="^Invalid id '"):
+    with pytest.raises(BadRequest, match=r"^Invalid id '"):
         normalise_id(value)
 
 
@@ -71,7 +71,7 @@ def test_a_refused_id_is_shown_as_json() -> None:
         ({"$and": [{"$and": [{"n": 1}, {"n": 2}]}, {"n": 3}]}, {"n": 1, "$and": [{"n": 2}, {"n": 3}], "app_id": "acme"}),
         ({"$or": [{"_id": "x"}, {"n": 1}]}, {"$or": [{"_id": bound("x")}, {"n": 1}], "app_id": "acme"}),
         ({"$or": [{"app_id": "acme"}, {"n": 1}]}, {"$or": [{}, {"n": 1}], "app_id": "acme"}),
-        ({"_id": {"$in": ["x", HEX, 7]}}, {"_id": {"$in": [bound("x"), bound(ObjectId(HEX)), bound("7")]}, "app_id": "acme"}),
+        ({"_id": {"$in": [HEX, 7]}}, {"_id": {"$in": [bound(ObjectId(HEX)), bound("7")]}, "app_id": "acme"}),
         ({"_id": {"$nin": ["x"]}}, {"_id": {"$nin": [bound("x")]}, "app_id": "acme"}),
         ({"_id": {"$ne": "x"}}, {"_id": {"$ne": bound("x")}, "app_id": "acme"}),
         ({"_id": {"$exists": True}}, {"_id": {"$exists": True}, "app_id": "acme"}),
@@ -82,7 +82,7 @@ def test_a_refused_id_is_shown_as_json() -> None:
 def test_the_mandatory_filter(filter: dict[str, Any], scoped: dict[str, Any]) -> None:
     before = copy.deepcopy(filter)
     found = scope(filter, "acme")
-    assert found == scoped or found == {**scoped, "_id": bound("x"), "$and": [{"_id": bound("y")}]}
+    assert found == scoped
     assert filter == before
 
 
@@ -99,8 +99,8 @@ def test_the_tenant_comes_first_in_a_bound_id() -> None:
         {"$nor": [{"app_id": "globex"}]}, {"app_id.x": 1}, {"_id.a": "globex"}, {"_id.i": "x"}, {"_id.a": {"$gt": ""}},
         {"_id": {"a": "globex", "i": "x"}}, {"_id": {"a": "acme", "i": "x"}}, {"_id": {}}, {"_id": None}, {"_id": True},
         {"_id": ["x"]}, {"_id": {"$gt": ""}}, {"_id": {"$in": [{"a": "globex", "i": "x"}]}}, {"_id": {"$type": "object"}},
-        {"_id": {"$not": {"$gt": "x"}}}, {"_id": {"$elemMatch": {}}}, {"$where": "1"}, {"$expr": {"$eq": ["$app_id", "globex"]}},
-        {"$jsonSchema": {}}, {"$text": {"$search": "x"}}, {"$comment": "x"},
+        {"_id": {"$not": {"$gt": "x"}}}, {"_id": {"$elemMatch": {}}}, {"$where": "1"},
+        {"$expr": {"$eq": ["$app_id", "globex"]}}, {"$jsonSchema": {}}, {"$text": {"$search": "x"}}, {"$comment": "x"},
     ],
 )  # fmt: skip
 def test_no_filter_names_another_tenant_or_what_cannot_be_seen_through(filter: dict[str, Any]) -> None:

@@ -90,8 +90,8 @@ def test_a_prefix_is_matched_in_no_time() -> None:
 
 
 def test_values_sort_by_kind_and_then_by_value() -> None:
-    ordered = [
-        None, -1, 0.5, 1, 2**60, "", "A", "a", "é", {}, {"a": 1}, {"a": "x"}, {"b": 1}, [], [1], [1, 2], [2],
+    ordered: list[Any] = [
+        None, -1, 0.5, 1, 2**60, "", "A", "a", "é", {}, {"a": 1}, {"b": 1}, {"a": "x"}, [], [1], [1, 2], [2],
         ObjectId("0" * 24), ObjectId("1" * 24), False, True, datetime(1960, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC),
     ]  # fmt: skip
     keys = [key_of(value) for value in ordered]
@@ -105,13 +105,23 @@ def sorted_ids(documents: list[dict[str, Any]], *sort: tuple[str, int]) -> list[
 
 
 def test_sorting_by_several_fields_in_both_directions() -> None:
-    documents = [{"id": 1, "a": 2, "b": "x"}, {"id": 2, "a": 1}, {"id": 3, "a": 2, "b": "y"}, {"id": 4}]
+    documents: list[dict[str, Any]] = [
+        {"id": 1, "a": 2, "b": "x"},
+        {"id": 2, "a": 1},
+        {"id": 3, "a": 2, "b": "y"},
+        {"id": 4},
+    ]
     assert sorted_ids([*documents], ("a", 1), ("b", -1)) == [4, 2, 3, 1]
     assert sorted_ids([*documents], ("a", -1), ("b", 1)) == [1, 3, 2, 4]
 
 
 def test_an_array_sorts_by_its_least_or_greatest_element() -> None:
-    documents = [{"id": 1, "a": [5, 1]}, {"id": 2, "a": 3}, {"id": 3, "a": []}, {"id": 4, "a": [{"b": 1}]}]
+    documents: list[dict[str, Any]] = [
+        {"id": 1, "a": [5, 1]},
+        {"id": 2, "a": 3},
+        {"id": 3, "a": []},
+        {"id": 4, "a": [{"b": 1}]},
+    ]
     assert sorted_ids([*documents], ("a", 1)) == [3, 1, 2, 4]
     assert sorted_ids([*documents], ("a", -1)) == [4, 1, 2, 3]
 

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Any, get_args
+from uuid import uuid4
+
+import pytest
+
+from hooks.context import Params
+from hooks.tenant import Placement, Tenant
+from services.database.deployment import Deployment, Path
+from services.database.schema import CollectionSchema, Index
+from services.isolation import Isolation
+from services.memory import MemoryService
+from services.mongo import MongoService, ServiceOptions
+from tests.support.tripwire import Tripwire
+
+MakeService = Callable[..., MongoService]
+Ask = Callable[..., Params]
+
+DATABASE = "test_services"
+TODOS = CollectionSchema("todos", (Index((("app_id", 1), ("customid", 1)), unique=True),))
+
+
+@pytest.fixture(params=["memory", *get_args(Path)])
+async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeService]:
+    """Makes the service under test, `make(paginate=..., multi=..., id=...)`: in memory, or in MongoDB by each path to it.
+
+    In MongoDB all tests share one collection; each has two tenants of its own in it.
+    """
+    if request.param == "memory":
+        yield lambda **options: MemoryService(ServiceOptions("todos", **options))
+        return
+    tripwire: Tripwire = request.getfixturevalue("tripwire")
+    deployment = Deployment(request.getfixturevalue("mongod"), path=request.param, event_listeners=[tripwire])
+    await deployment.open()
+    try:
+        await deployment.ensure(DATABASE, TODOS)
+        isolation = Isolation(deployment)
+        yield lambda **options: MongoService(isolation, ServiceOptions("todos", **options))
+    finally:
+        await deployment.close()
+
+
+@pytest.fixture
+def ask() -> Ask:
+    """The params of a client's call in one tenant, by its query: `ask({"n": 1})`."""
+    return _asker("acme")
+
+
+@pytest.fixture
+def other() -> Ask:
+    """The same in another tenant."""
+    return _asker("globex")
+
+
+def _asker(name: str) -> Ask:
+    tenant = Tenant(f"{name}-{uuid4().hex}", name, placement=Placement(database=DATABASE))
+
+    def ask(query: dict[str, Any] | None = None, provider: str | None = "socketio") -> Params:
+        return Params(tenant=tenant, query=query or {}, provider=provider)
+
+    return ask

@@ -1,0 +1,67 @@
+"""What mongod does for the filters of `services/isolation.py`: it never looks at more than the tenant's own index keys."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from bson import ObjectId
+
+from services.database.deployment import Deployment
+from services.isolation import Isolation, scope
+from services.store import Document
+from tests.integration.services.conftest import DATABASE, TODOS, Ask
+
+OWN = 20
+OTHERS = 300
+
+
+@pytest.fixture
+async def deployment(mongod: str, ask: Ask, other: Ask) -> AsyncIterator[Deployment]:
+    """A collection in which the other tenant has many more records."""
+    deployment = Deployment(mongod)
+    await deployment.open()
+    await deployment.ensure(DATABASE, TODOS)
+    isolation = Isolation(deployment)
+    await isolation.collection(ask().tenant, "todos").insert([{"_id": str(n), "n": n} for n in range(OWN)])
+    await isolation.collection(other().tenant, "todos").insert([{"n": n} for n in range(OTHERS)])
+    yield deployment
+    await deployment.close()
+
+
+async def explain(deployment: Deployment, filter: Document, **shape: Any) -> Document:
+    command = {"find": "todos", "filter": filter, **shape}
+    return await deployment.client[DATABASE].command({"explain": command, "verbosity": "executionStats"})
+
+
+@pytest.mark.parametrize("filter", [{"_id": "7"}, {"$and": [{"app_id": "own"}], "_id": "7"}, {"_id": str(ObjectId())}])
+async def test_a_get_uses_the_id_index_alone(deployment: Deployment, ask: Ask, filter: Document) -> None:
+    tenant_id = ask().tenant.id
+    filter = {"$and": [{"app_id": tenant_id}], **filter} if "$and" in filter else filter
+    found = await explain(deployment, scope(filter, tenant_id), limit=1)
+    assert found["queryPlanner"]["winningPlan"]["stage"] == "IDHACK"
+
+
+@pytest.mark.parametrize(
+    ("filter", "shape"),
+    [
+        ({}, {}),
+        ({}, {"limit": 10}),
+        ({"n": {"$gte": 0}}, {"sort": {"n": -1, "_id": 1}, "limit": 10}),
+        ({}, {"sort": {"_id": -1}, "limit": 10}),
+        ({"_id": {"$gt": "1"}}, {"sort": {"_id": 1}}),
+        ({"_id": {"$lt": "5"}}, {}),
+        ({"_id": {"$in": ["1", "2", "none"]}}, {}),
+        ({"_id": {"$ne": "1"}}, {}),
+        ({"$or": [{"_id": "1"}, {"n": 2}]}, {}),
+    ],
+)
+async def test_nothing_of_other_tenants_is_looked_at(
+    deployment: Deployment, ask: Ask, filter: Document, shape: Document
+) -> None:
+    found = await explain(deployment, scope(filter, ask().tenant.id), **shape)
+    statistics = found["executionStats"]
+    assert statistics["nReturned"] > 0
+    assert statistics["totalDocsExamined"] <= OWN
+    assert statistics["totalKeysExamined"] <= OWN + 5
