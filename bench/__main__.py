@@ -63,12 +63,6 @@ def load(plan: Plan) -> bytes:
     return done.stdout
 
 
-def index_messages(uri: str, database: str) -> None:
-    """Gives a server that has no way to ask for it the index that the others make for themselves."""
-    with MongoClient[dict[str, object]](uri) as client:
-        client[database]["messages"].create_index([("app_id", 1), ("room", 1), ("n", 1)])
-
-
 def measure(server: Server, plan: Plan, uri: str, folder: Path) -> Outcome:
     """One row at one server."""
     if plan.row != "idle":
@@ -97,8 +91,6 @@ def run(options: argparse.Namespace, folder: Path) -> bool:
             server = Server(kind, database.uri, folder)
             stack.callback(server.stop)
             servers.append(server.start())
-            if kind.name.startswith("roost"):
-                index_messages(database.uri, kind.database)
             check(server)
             plan = Plan(SEED, kind.dialect, server.port, server.pid, database.pid, scale)
             accounts = tuple(Account(**account) for account in orjson.loads(load(plan)))

@@ -65,6 +65,7 @@ def bearer(header: str | None) -> str | None:
     if not header:
         return None
     scheme, _, rest = header.strip().partition(" ")
-    if not rest:
-        return scheme or None
-    return rest.strip() if scheme.lower() in ("bearer", "jwt") else None
+    named = scheme.lower() in ("bearer", "jwt")
+    if rest:
+        return rest.strip() if named else None
+    return None if named else scheme or None

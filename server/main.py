@@ -20,6 +20,7 @@ from server.health import Health
 from server.jwks import Jwks
 from server.pages import Pages
 from server.publish import Publisher
+from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
@@ -40,6 +41,11 @@ from services.isolation import Isolation
 from services.users import USERS_RULES, UsersService, users_hooks
 
 log = structlog.get_logger()
+
+MAX_LINE = 2 * MAX_LENGTH
+"""Bytes of a request line: a query string that is too long still gets a sentence."""
+LAST_ANSWERS = 5.0
+"""Seconds that running requests have to end when the server stops."""
 
 
 class StartError(Exception):
@@ -191,7 +197,13 @@ class Roost:
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.load_all()
         web_app = self._web_app()
-        runner = web.AppRunner(web_app, access_log=None, handle_signals=False)
+        runner = web.AppRunner(
+            web_app,
+            access_log=None,
+            handle_signals=False,
+            max_line_size=MAX_LINE,
+            shutdown_timeout=LAST_ANSWERS,
+        )
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
         site = web.TCPSite(runner, self.settings.host, self.settings.port, backlog=1024)

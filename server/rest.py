@@ -107,14 +107,16 @@ class Rest:
     def _target(self, request: web.Request, tenant: Tenant) -> tuple[str, str | None]:
         """The service's path and the record's id; an id is decoded only after the path was taken apart."""
         parts = [unquote(part) for part in request.rel_url.raw_path.split("/") if part]
-        path = "/".join(parts)
+        path, owner = "/".join(parts), "/".join(parts[:-1])
         try:
-            _, route = self._app.lookup(tenant, path)
+            # A slash inside a part can only be an id's own.
+            has_id = bool(parts) and "/" in parts[-1]
+            _, route = self._app.lookup(tenant, owner if has_id else path)
         except NotFound:
             raise NotFound(f"Path '/{path[:100]}' not found") from None
-        if "__id" in route:
-            return "/".join(parts[:-1]), parts[-1]
-        return path, None
+        if has_id and "__id" in route:
+            raise NotFound(f"Path '/{path[:100]}' not found")
+        return (owner, parts[-1]) if has_id or "__id" in route else (path, None)
 
 
 def _method(request: web.Request, id: str | None) -> str:

@@ -71,13 +71,11 @@ def from_driver(error: Exception) -> FeathersError:
     """The error for anything of `DRIVER_ERRORS`."""
     if isinstance(error, BulkWriteError):
         return _from_bulk(error)
-    if isinstance(error, WriteConcernError):
-        # The write may be kept or not: no majority has confirmed it.
+    # Of a write with a WriteConcernError it is not known whether it is kept: no majority has confirmed it.
+    if isinstance(error, (ConnectionFailure, WriteConcernError)):
         return _BY_CODE[_HOST_UNREACHABLE]()
     if isinstance(error, OperationFailure):
         return from_code(error.code, error.details or {})
-    if isinstance(error, ConnectionFailure):
-        return _BY_CODE[_HOST_UNREACHABLE]()
     if isinstance(error, DocumentTooLarge):
         return _BY_CODE[_OBJECT_TOO_LARGE]()
     if isinstance(error, (BSONError, ValueError, OverflowError, RecursionError)):

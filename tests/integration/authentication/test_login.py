@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -222,6 +222,8 @@ class Socket:
 
     id: str
     tenant: Tenant
+    user: Record | None = None
+    channels: set[str] = field(default_factory=set)
 
 
 class Sessions:

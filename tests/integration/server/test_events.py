@@ -227,4 +227,4 @@ async def test_a_socket_that_leaves_while_others_speak_harms_nobody(roosts: Star
             await leaver.next_event()
         await asyncio.gather(*calls)
         assert len(await ada.take_events()) == 50
-    await until(lambda: roost.channels.names("acme") == [])
+    await until(lambda: roost.app.channels.names("acme") == [])

@@ -9,6 +9,7 @@ import pytest
 
 from server.main import Roost
 from services.authentication.tokens import Tokens
+from services.channels import AUTHENTICATED, EVERYONE
 from tests.conftest import StartRoost
 from tests.support.client import CallError, Client, connect, fresh, outcome, rest, until
 
@@ -244,5 +245,5 @@ async def test_a_socket_that_leaves_during_its_login_leaves_nothing(roosts: Star
                 await leaver.sio.emit("create", ("authentication", data, {}))
         await until(lambda: roost.connections.count() == 1 and not roost.passwords._pending)
         await ada.login("ada")
-        members = [*roost.channels.members("acme", ["authenticated", "everyone"])]
+        members = [*roost.app.channels.members("acme", [AUTHENTICATED, EVERYONE])]
         assert len(members) == 1
