@@ -13,6 +13,7 @@ import structlog
 from aiohttp import web
 
 from hooks.context import HookContext
+from hooks.errors import FeathersError
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.connections import Connections
 from server.engine import Engine
@@ -90,7 +91,12 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
             path=settings.mongo_path,
             event_listeners=listeners,
         )
-        await deployment.open()
+        try:
+            await deployment.open()
+        except FeathersError as error:
+            if settings.mongodb_uri is None:
+                raise
+            raise StartError(f"ROOST_MONGODB_URI: {error.message}") from error
         stack.push_async_callback(deployment.close)
         backend = Backend(settings, deployment, master)
         await backend.key_store.prepare()

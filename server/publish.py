@@ -33,4 +33,4 @@ class Publisher:
                     if member in reached:
                         continue
                     reached.add(member)
-                await member.socket.send(frame)
+                member.socket.write(frame)

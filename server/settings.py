@@ -36,7 +36,7 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$",
         description="Database of the tenants' data; the control plane's is named `<database>_control`.",
     )
-    mongo_path: Literal["pymongo", "lean"] = Field("pymongo", description="How data commands reach MongoDB.")
+    mongo_path: Literal["pymongo", "lean"] = Field("lean", description="How data commands reach MongoDB.")
     mongo_pool: int = Field(50, ge=1, le=1000, description="Connections to each MongoDB server, at most.")
     query_time: int = Field(2000, ge=50, le=60_000, description="Milliseconds that one database command may take.")
     master_key: SecretStr | None = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Mapping
 
+from hooks.coercion import coerce_query
 from hooks.schema import Schema, validate_data
 from hooks.tenant import Tenant
 from services.application import Application
@@ -49,6 +50,8 @@ class DeclaredServices:
         )
         hooks = {}
         if declared.schema_ is not None:
-            validate = validate_data(Schema(declared.schema_))
-            hooks = {"before": {"create": [validate], "update": [validate], "patch": [validate]}}
+            schema = Schema(declared.schema_)
+            validate = validate_data(schema)
+            checks = {"create": [validate], "update": [validate], "patch": [validate]}
+            hooks = {"before": {"all": [coerce_query(schema)], **checks}}
         return self._app.register(path, MongoService(self._isolation, options), hooks=hooks, rules=declared.rules)

@@ -260,10 +260,13 @@ def _found(record: Record | None, id: Any) -> Record:
 
 
 def _stable(query: Query) -> Sequence[tuple[str, int]]:
-    """The order, with the id to decide between equals: pages neither repeat nor miss records."""
+    """The order, with the id to decide between equals: pages neither repeat nor miss records.
+
+    The id goes the way of the last field, so that one index serves both directions.
+    """
     if not query.sort or any(path == "_id" for path, _ in query.sort):
         return query.sort
-    return (*query.sort, ("_id", 1))
+    return (*query.sort, ("_id", query.sort[-1][1]))
 
 
 def _batches(items: list[Any]) -> list[list[Any]]:

@@ -222,8 +222,8 @@ def _sort_rows(document: Mapping[str, Any], paths: list[tuple[str, ...]]) -> lis
     array: list[Any] | None = None
     waiting: list[tuple[int, tuple[str, ...]]] = []
     for index, path in enumerate(paths):
-        value, rest = _descend(document, path)
-        if type(value) is list:
+        value, rest, whole = _descend(document, path)
+        if type(value) is list and not whole:
             if array is not None and value is not array:
                 raise BadRequest("Records cannot be sorted by two arrays at once")
             array = value
@@ -246,20 +246,26 @@ def _sort_rows(document: Mapping[str, Any], paths: list[tuple[str, ...]]) -> lis
     return rows
 
 
-def _descend(document: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Any, tuple[str, ...]]:
-    """Follows a path to its end or to the first array, which an index passes; returns the value and what is left."""
+def _descend(document: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Any, tuple[str, ...], bool]:
+    """Follows a path to its end or to the first array, which an index passes.
+
+    Returns the value, what is left of the path, and whether the value counts as a whole: an index names one element.
+    """
     value: Any = document
+    whole = False
     for at, name in enumerate(path):
         if isinstance(value, Mapping):
             value = value.get(name, _MISSING)
+            whole = False
         elif type(value) is list:
             index = _index(name)
-            if index is None:
-                return value, path[at:]
-            value = value[index] if index < len(value) else _MISSING
+            if index is None or index >= len(value):
+                return value, path[at:], False
+            value = value[index]
+            whole = True
         else:
-            return _MISSING, ()
-    return value, ()
+            return _MISSING, (), False
+    return value, (), whole
 
 
 def _rank(value: Any) -> int:

@@ -33,6 +33,10 @@ class Publishers:
         """Registers a publisher; the empty path means all services, the empty event all events."""
         self._slots[path, event] = publisher
 
+    def has(self, path: str, event: str) -> bool:
+        """Whether a publisher chooses who hears of this event, instead of the rule of `get`."""
+        return any(slot in self._slots for slot in _slots(path, event))
+
     async def choose(self, registration: Registration, event: str, record: Any, context: HookContext) -> list[Channel]:
         """The channels that hear of an event: service+event, service, app+event, app; else by the rule of `get`.
 

@@ -143,7 +143,9 @@ def _indexes(service: ServiceDeclaration) -> Iterator[Index]:
     if service.id != "_id":
         yield Index((("app_id", 1), (service.id, 1)), unique=True)
     for fields in service.indexes:
-        yield Index((("app_id", 1), *map(_key, fields)))
+        keys = [_key(field) for field in fields]
+        # Sorted pages end with the id: see `services/mongo.py`.
+        yield Index((("app_id", 1), *keys, ("_id", keys[-1][1])))
     for fields in service.unique:
         yield Index((("app_id", 1), *map(_key, fields)), unique=True)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,11 @@ PATIENCE = 60
 """Seconds for a whole scenario; a single call in it has five."""
 
 
-async def run(scenario: str, **arguments: Any) -> Any:
-    """What the scenario reports. A scenario that fails, fails the test with what it wrote."""
+async def run(scenario: str, *, meanwhile: Callable[[], Awaitable[None]] | None = None, **arguments: Any) -> Any:
+    """What the scenario reports. A scenario that fails, fails the test with what it wrote.
+
+    `meanwhile` is done when the scenario has said that it is ready for it.
+    """
     process = await asyncio.create_subprocess_exec(
         "node",
         f"{scenario}.mjs",
@@ -24,6 +28,10 @@ async def run(scenario: str, **arguments: Any) -> Any:
     )
     try:
         async with asyncio.timeout(PATIENCE):
+            if meanwhile is not None:
+                assert process.stdout is not None
+                if await process.stdout.readline() == b"ready\n":
+                    await meanwhile()
             output, complaint = await process.communicate()
     finally:
         if process.returncode is None:

@@ -19,8 +19,6 @@ import aiohttp
 import socketio
 from yarl import URL
 
-from server.main import Roost
-
 TIMEOUT = 5.0
 """Seconds after which something that should have come is missing."""
 PASSWORD = "secret-123"
@@ -31,6 +29,13 @@ _names = itertools.count(1)
 def fresh(word: str = "name") -> str:
     """A word that no other test of this run uses."""
     return f"{word}-{next(_names)}"
+
+
+class Served(Protocol):
+    """A server: in this process, or another one."""
+
+    @property
+    def url(self) -> str: ...
 
 
 class CallError(Exception):
@@ -180,7 +185,7 @@ class Client:
 
 @asynccontextmanager
 async def connect(
-    roost: Roost,
+    roost: Served,
     app_id: str,
     *,
     headers: Mapping[str, str] | None = None,
@@ -271,7 +276,7 @@ class Rest:
 
 
 @asynccontextmanager
-async def rest(roost: Roost, app_id: str | None, **headers: str) -> AsyncIterator[Rest]:
+async def rest(roost: Served, app_id: str | None, **headers: str) -> AsyncIterator[Rest]:
     """An HTTP client of an app; None names no app."""
     own = headers if app_id is None else {"x-app-id": app_id, **headers}
     timeout = aiohttp.ClientTimeout(total=2 * TIMEOUT)
@@ -337,7 +342,7 @@ class Wire:
 
 @asynccontextmanager
 async def wire(
-    roost: Roost, query: str, *, headers: Any = None, auth: str = "", max_size: int = 4_000_000
+    roost: Served, query: str, *, headers: Any = None, auth: str = "", max_size: int = 4_000_000
 ) -> AsyncIterator[tuple[Wire, str]]:
     """The bare protocol over a websocket: the socket, and the packet that answered its CONNECT."""
     url = f"{roost.url}/socket.io/?EIO=4&transport=websocket&{query}"
@@ -354,7 +359,7 @@ async def wire(
 
 
 async def handshake(
-    roost: Roost, query: str, *, transport: str = "websocket", headers: Any = None, auth: str = ""
+    roost: Served, query: str, *, transport: str = "websocket", headers: Any = None, auth: str = ""
 ) -> tuple[str, Any]:
     """What a handshake is answered: `("connect", {sid})` or `("refused", {message, data})`."""
     if transport == "websocket":

@@ -109,7 +109,7 @@ FAILURES = [
     Failure("deep path", "GET", "/messages/1/2", 404, "Path '/messages/1/2' not found"),
     Failure("prototype", "GET", "/constructor", 404, "not found"),
     Failure("proto", "GET", "/__proto__/x", 404, "not found"),
-    Failure("dots", "GET", "/messages/..%2Fusers", 404, "not found"),
+    Failure("dots", "GET", "/messages/..%2Fusers", 404, "No record found for id '../users'"),
     Failure("unknown id", "GET", "/messages/none", 404, "No record found for id 'none'"),
     Failure("unknown id to patch", "PATCH", "/messages/none", 404, "No record found", raw=b'{"text":"x"}'),
     Failure("unknown id to remove", "DELETE", "/messages/none", 404, "No record found"),

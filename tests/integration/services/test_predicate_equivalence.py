@@ -82,7 +82,7 @@ def check_matches(collection: Documents, documents: list[dict[str, Any]], filter
     kept = keep(collection, documents)
     found = [document["_id"] for document in collection.find(filter, {"_id": 1}).sort("_id")]
     matches = compile_filter(filter)
-    assert [document["_id"] for document in kept if matches(document)] == found
+    assert [document["_id"] for document in kept if matches(document)] == found, (kept, filter)
 
 
 def check_order(collection: Documents, documents: list[dict[str, Any]], sort: dict[str, int]) -> None:
@@ -97,7 +97,7 @@ def check_order(collection: Documents, documents: list[dict[str, Any]], sort: di
             sort_documents(kept, order)
         return
     sort_documents(kept, order)
-    assert [document["_id"] for document in kept] == found
+    assert [document["_id"] for document in kept] == found, (kept, order)
 
 
 @QUICK

@@ -83,7 +83,7 @@ class TestFind:
     async def test_equals_keep_their_order_from_page_to_page(self, make: MakeService, ask: Ask) -> None:
         service = make()
         for number in range(12):
-            await service.create({"name": f"{number:02}", "same": 1}, ask())
+            await service.create({"_id": f"{11 - number:02}", "name": f"{11 - number:02}", "same": 1}, ask())
         pages = [await names(service, ask({"$sort": {"same": 1}, "$limit": 5, "$skip": skip})) for skip in (0, 5, 10)]
         assert [name for page in pages for name in page] == [f"{number:02}" for number in range(12)]
 

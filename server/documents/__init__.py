@@ -1,0 +1,1 @@
+"""Documents about what a tenant offers, each written from `services/description.py`."""

@@ -1,0 +1,118 @@
+"""The query parameters of a service's REST calls: filters by field, and what shapes the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from server.documents.schemas import Json, bounded
+from services.description import ServiceDescription
+from services.query import MAX_SELECT, MAX_SKIP, MAX_SORT, MAX_VALUES
+
+_SCALARS = ("string", "number", "integer", "boolean")
+_ORDERED = ("$gt", "$gte", "$lt", "$lte")
+_NAME = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9]{0,30}$"}
+
+
+def path_parameters(service: ServiceDescription) -> list[Json]:
+    """The placeholders of the service's path."""
+    names = [part[1:] for part in service.path.split("/") if part.startswith(":")]
+    schema = {"type": "string", "minLength": 1}
+    return [{"name": name, "in": "path", "required": True, "schema": schema} for name in names]
+
+
+def find_parameters(service: ServiceDescription) -> Iterator[Json]:
+    """All that `find` takes."""
+    page = service.paginate
+    limit: Json = {"type": "integer", "minimum": 0}
+    if page is not None:
+        limit["default"] = page.default
+        most = f"Records in the page; {page.max} at most, however many are asked for. 0 only counts."
+    else:
+        most = "Records in the answer."
+    yield {"name": "$limit", "in": "query", "schema": limit, "description": most}
+    skip = {"type": "integer", "minimum": 0, "maximum": MAX_SKIP, "default": 0}
+    yield {"name": "$skip", "in": "query", "schema": skip, "description": "Records to leave out at the beginning."}
+    yield _sort_parameter(service)
+    yield from record_parameters(service)
+
+
+def record_parameters(service: ServiceDescription) -> Iterator[Json]:
+    """What restricts a call to matching records, and `$select`."""
+    yield select_parameter(service)
+    yield from _filters(service)
+
+
+def select_parameter(service: ServiceDescription) -> Json:
+    """`$select=a&$select=b`."""
+    items = {"enum": [*service.record.properties]} if not service.record.is_open else _NAME
+    return {
+        "name": "$select",
+        "in": "query",
+        "style": "form",
+        "explode": True,
+        "schema": {"type": "array", "items": items, "maxItems": MAX_SELECT},
+        "description": "The fields of the answer. Ids are always in it.",
+    }
+
+
+def _sort_parameter(service: ServiceDescription) -> Json:
+    order = {"type": "integer", "enum": [1, -1]}
+    schema: Json = {"type": "object", "maxProperties": MAX_SORT}
+    schema["properties"] = dict.fromkeys(service.record.properties, order)
+    if service.record.is_open:
+        schema["additionalProperties"] = order
+        schema["propertyNames"] = _NAME
+    else:
+        schema["additionalProperties"] = False
+    return {
+        "name": "$sort",
+        "in": "query",
+        "style": "deepObject",
+        "explode": True,
+        "schema": schema,
+        "description": "The order by fields: 1 upwards, -1 downwards, as in `$sort[name]=1`.",
+    }
+
+
+def _filters(service: ServiceDescription) -> Iterator[Json]:
+    """`field=value`, and `field[$gt]=value` for each operator that makes sense."""
+    for field, declared in service.record.properties.items():
+        value = dict(declared) if field == "_id" else _comparable(declared)
+        if value is None:
+            continue
+        yield {"name": field, "in": "query", "schema": value, "description": f"Only where `{field}` is this."}
+        for operator in service.operators:
+            name = f"{field}[{operator}]"
+            if operator in {"$in", "$nin"}:
+                some = {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_VALUES}
+                yield {"name": f"{name}[]", "in": "query", "style": "form", "explode": True, "schema": some}
+            elif operator == "$exists":
+                yield {"name": name, "in": "query", "schema": {"type": "boolean"}}
+            elif operator == "$ne" or (operator in _ORDERED and value["type"] != "boolean"):
+                yield {"name": name, "in": "query", "schema": value}
+            elif operator == "$startsWith" and value["type"] == "string":
+                yield {"name": name, "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
+    if service.record.is_open:
+        yield {
+            "name": "field",
+            "in": "query",
+            "style": "form",
+            "explode": True,
+            "schema": {"type": "object", "propertyNames": _NAME, "additionalProperties": {"type": "string"}},
+            "description": "Any other field by its own name: only where it is this.",
+        }
+
+
+def _comparable(declared: Mapping[str, Any]) -> Json | None:
+    """The schema of a value to compare a field with; None for what a query string does not bring."""
+    kinds = declared.get("type", ())
+    kinds = [kinds] if isinstance(kinds, str) else [kind for kind in kinds if kind != "null"]
+    if kinds == ["array"]:
+        items = declared.get("items", {})
+        return _comparable(items) if isinstance(items, Mapping) else None
+    for kind in _SCALARS:
+        if kind in kinds:
+            comparable: Json = bounded({"type": kind})
+            return comparable
+    return None

@@ -1,0 +1,74 @@
+"""What all sockets of one engine share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from itertools import count
+from typing import TYPE_CHECKING, Any
+
+from server.engine.handlers import Handlers
+from server.engine.options import Options
+from server.engine.wheel import Wheel
+
+if TYPE_CHECKING:
+    from server.engine.carrier import Carrier
+    from server.engine.socket import Socket
+
+
+class Hub:
+    """The sockets of an engine, its tasks, its one timer."""
+
+    def __init__(self, handlers: Handlers, options: Options) -> None:
+        self.handlers = handlers
+        self.options = options
+        self.wheel = Wheel()
+        self.sockets: dict[Socket, None] = {}
+        """Every socket that is open, accepted or not yet."""
+        self.leaving: dict[Carrier, None] = {}
+        """Carriers that have said goodbye and wait for the client to do so."""
+        self.running_calls = 0
+        self.draining = False
+        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self._numbers = count()
+        self._emptied: asyncio.Event | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no further socket is taken."""
+        return self.draining or len(self.sockets) >= self.options.max_connections
+
+    def start(self, work: Coroutine[Any, Any, None]) -> None:
+        """Runs a coroutine, which must not raise, as a task that is kept until it is done."""
+        number = next(self._numbers)
+        self._tasks[number] = asyncio.get_running_loop().create_task(self._keep(number, work))
+
+    def forget(self, socket: Socket) -> None:
+        """A socket is gone."""
+        self.sockets.pop(socket, None)
+        if not self.sockets and self._emptied is not None:
+            self._emptied.set()
+
+    async def wait_empty(self, seconds: float) -> bool:
+        """Waits until no socket is open; answers whether that came about in time."""
+        if self.sockets:
+            self._emptied = asyncio.Event()
+            try:
+                await asyncio.wait_for(self._emptied.wait(), seconds)
+            except TimeoutError:
+                return False
+        return True
+
+    async def finish_tasks(self, seconds: float) -> None:
+        """Waits until every task is done, and cancels those that are not done in time."""
+        if self._tasks:
+            _, late = await asyncio.wait([*self._tasks.values()], timeout=seconds)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _keep(self, number: int, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            del self._tasks[number]

@@ -1,0 +1,93 @@
+"""The HTTP side's own bounds: how many connections there are, and how long a request may take to arrive."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, cast
+
+from aiohttp import web
+
+from server.engine import log
+from server.engine.options import Options
+
+
+class Listener(web.AppRunner):
+    """Runs an application as `web.AppRunner` does, with bounds.
+
+    A connection is cut when its first request's header is not there after `handshake_timeout`, or a request's body
+    after `message_timeout`; beyond `max_connections` HTTP connections, further ones are cut at once.
+    """
+
+    def __init__(self, app: web.Application, options: Options | None = None, **kwargs: Any) -> None:
+        self.options = options or Options()
+        kwargs.setdefault("access_log", None)
+        kwargs.setdefault("logger", log.http_logger)
+        kwargs.setdefault("keepalive_timeout", self.options.keepalive_timeout)
+        super().__init__(app, **kwargs)
+
+    async def stop_accepting(self) -> None:
+        """Closes the listening sockets; open connections stay."""
+        for site in [*self.sites]:
+            await site.stop()
+
+    async def _make_server(self) -> web.Server:
+        made = await super()._make_server()
+        return _Server(made, self.options)
+
+
+class _Server(web.Server):
+    def __init__(self, made: web.Server, options: Options) -> None:
+        super().__init__(
+            made.request_handler,
+            request_factory=made.request_factory,
+            handler_cancellation=made.handler_cancellation,
+            loop=made._loop,
+            **made._kwargs,
+        )
+        self.options = options
+        self._make = self.request_factory
+        self.request_factory = self._make_watched
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+    def _make_watched(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+        cast("_Connection", protocol).expect_body(payload)
+        return self._make(message, payload, protocol, writer, task)
+
+
+class _Connection(web.RequestHandler):
+    __slots__ = ("_deadline", "_options")
+
+    def __init__(self, server: _Server, **kwargs: Any) -> None:
+        super().__init__(server, **kwargs)
+        self._options = server.options
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        manager = self._manager
+        assert manager is not None
+        if len(manager.connections) > self._options.max_connections:
+            cast("asyncio.Transport", transport).abort()
+        else:
+            self._deadline = self._loop.call_later(self._options.handshake_timeout, self._cut, None)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        super().connection_lost(exc)
+
+    def expect_body(self, payload: Any) -> None:
+        """A header is there."""
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if not payload.is_eof():
+            self._deadline = self._loop.call_later(self._options.message_timeout, self._cut, payload)
+
+    def _cut(self, payload: Any) -> None:
+        self._deadline = None
+        if self.transport is not None and (payload is None or not payload.is_eof()):
+            self.transport.abort()

@@ -1,0 +1,213 @@
+"""The websocket carrier: an asyncio protocol that takes a connection over from aiohttp after the handshake."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import cast
+
+from server.engine import frames
+from server.engine.carrier import Receiver
+from server.engine.frames import FrameReader, Violation
+from server.engine.hub import Hub
+from server.engine.options import Options
+from server.engine.packets import Frame
+
+HIGH_WATER = 65_536
+LOW_WATER = 16_384
+GOODBYE = 5.0
+"""Seconds in which a client is to read the rest and close its side."""
+
+
+class WebSocket(FrameReader, asyncio.Protocol):
+    """Frames go straight to the transport: no queue, no task.
+
+    When the transport's buffer passes the high-water mark the client is *stalled* until it has read most of it, and
+    what is written meanwhile is counted. Past the options' bounds the client must make headway or is cut; at one and a
+    half times the bytes, or four times the packets, it is cut at once.
+    """
+
+    __slots__ = ("_begun", "_goodbye", "_hub", "_open", "_stall", "_transport", "receiver")
+
+    def __init__(self, hub: Hub) -> None:
+        super().__init__(hub.options.max_message)
+        self._hub = hub
+        self._transport: asyncio.Transport = cast("asyncio.Transport", None)
+        self._open = False
+        self._stall: Stall | None = None
+        self._begun = 0.0
+        self._goodbye: asyncio.TimerHandle | None = None
+        self.receiver: Receiver = cast("Receiver", None)
+
+    def take(self, transport: asyncio.Transport, receiver: Receiver) -> None:
+        """Takes an upgraded connection over, for this receiver."""
+        self.receiver = receiver
+        self._transport = transport
+        self._open = True
+        transport.set_write_buffer_limits(HIGH_WATER, LOW_WATER)
+        transport.set_protocol(self)
+
+    @property
+    def stalled(self) -> bool:
+        return self._stall is not None
+
+    def write(self, packet: bytes) -> None:
+        self._send(frames.encode(frames.TEXT, packet))
+
+    def write_frame(self, frame: Frame) -> None:
+        self._send(frame.framed)
+
+    def hold(self) -> None:
+        self.held = True
+        self._transport.pause_reading()
+
+    def release(self) -> None:
+        if self._open:
+            self.held = False
+            self.data_received(b"")
+            # What had been kept may have filled the receiver again.
+            if not self.held:
+                self._transport.resume_reading()
+
+    def review(self, now: float) -> str:
+        stall = self._stall
+        if stall is not None and stall.watched and not stall.moves(self._transport.get_write_buffer_size()):
+            return "slow consumer"
+        if stall is not None and stall.watched:
+            self.receiver.watch(self._hub.options.slow_after)
+        if self._begun and now - self._begun > self._hub.options.message_timeout:
+            return "message timeout"
+        return ""
+
+    def close(self, code: int) -> None:
+        if not self._open:
+            return
+        self._send(frames.encode_close(code))
+        self._leave()
+        self._hub.leaving[self] = None
+        transport = self._transport
+        if transport.can_write_eof():
+            # The rest of what the client sends is read and dropped: closing with unread input would reset the
+            # connection, and the client might never see what was sent to it.
+            try:
+                transport.write_eof()
+            except OSError:
+                # The client was faster.
+                transport.abort()
+            else:
+                transport.resume_reading()
+        else:
+            transport.close()
+        self._goodbye = asyncio.get_running_loop().call_later(GOODBYE, transport.abort)
+
+    def abort(self) -> None:
+        self._leave()
+        self._transport.abort()
+
+    def _send(self, data: bytes) -> None:
+        if self._open:
+            self._transport.write(data)
+            if self._stall is not None:
+                self._weigh(self._stall, len(data))
+
+    def _weigh(self, stall: Stall, size: int) -> None:
+        pending = self._transport.get_write_buffer_size()
+        if stall.add(size, pending):
+            self.receiver.end("slow consumer")
+        elif not stall.watched and stall.is_over(pending):
+            stall.start_watch(pending)
+            self.receiver.watch(self._hub.options.slow_after)
+
+    def _leave(self) -> None:
+        self._open = False
+        self.held = True
+
+    # The transport calls these.
+
+    def data_received(self, data: bytes) -> None:
+        if not self._open:
+            return
+        try:
+            self.feed(data)
+        except Violation as violation:
+            self.receiver.fail(str(violation), violation.code)
+        if not self.incomplete:
+            self._begun = 0.0
+        elif not self._begun:
+            self._begun = asyncio.get_running_loop().time()
+
+    def pause_writing(self) -> None:
+        self._stall = Stall(self._hub.options)
+
+    def resume_writing(self) -> None:
+        self._stall = None
+        if self._open:
+            self.receiver.resume()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self._goodbye is not None:
+            self._goodbye.cancel()
+            self._hub.leaving.pop(self, None)
+        if self._open:
+            self._leave()
+            self.receiver.end("transport close" if error is None else "transport error")
+
+    # The reader calls these.
+
+    def on_text(self, payload: bytearray) -> None:
+        self._begun = 0.0
+        self.receiver.receive(payload)
+
+    def on_binary(self, payload: bytearray) -> None:
+        self._begun = 0.0
+        self.receiver.receive_binary()
+
+    def on_ping(self, payload: bytearray) -> None:
+        self._send(frames.encode(frames.PONG, bytes(payload)))
+
+    def on_close(self) -> None:
+        self.receiver.end("transport close", frames.NORMAL)
+
+
+class Stall:
+    """What was written since a client stopped reading, and how much of it still waits."""
+
+    __slots__ = ("_options", "_sent", "_sizes", "_total", "_waiting", "watched")
+
+    def __init__(self, options: Options) -> None:
+        self._options = options
+        self._sizes: deque[int] = deque()
+        self._waiting = 0
+        self._total = 0
+        self._sent = 0
+        self.watched = False
+
+    def add(self, size: int, pending: int) -> bool:
+        """Counts a frame; answers whether the client is so far behind that it must be cut at once."""
+        self._sizes.append(size)
+        self._waiting += size
+        self._total += size
+        return self.watched and self.is_over(pending, 1.5, 4)
+
+    def is_over(self, pending: int, bytes_factor: float = 1, packets_factor: int = 1) -> bool:
+        """Whether more than the allowed bytes or packets wait, when `pending` bytes are in the transport's buffer."""
+        if pending > self._options.outgoing_bytes * bytes_factor:
+            return True
+        if len(self._sizes) <= self._options.outgoing_packets * packets_factor:
+            return False
+        while self._sizes and self._waiting - self._sizes[0] >= pending:
+            self._waiting -= self._sizes.popleft()
+        return len(self._sizes) > self._options.outgoing_packets * packets_factor
+
+    def start_watch(self, pending: int) -> None:
+        """From now on the client must make headway."""
+        self.watched = True
+        self._sent = self._total - pending
+
+    def moves(self, pending: int) -> bool:
+        """Whether the client has read enough since it was last asked, or is back within the bounds."""
+        if not self.is_over(pending):
+            self.watched = False
+            return True
+        before, self._sent = self._sent, self._total - pending
+        return self._sent - before >= self._options.slow_rate * self._options.slow_after
