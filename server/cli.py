@@ -13,11 +13,13 @@ import uvloop
 
 from hooks.errors import FeathersError
 from server import logs
-from server.main import Roost, StartError, open_backend
+from server.documents.typescript import typescript
+from server.main import Roost, StartError, configure, open_backend
 from server.settings import Settings, SettingsError, load
 from services import declaration
 from services.control.tenants import Change
 from services.declaration import DeclarationError, TenantDeclaration
+from services.description import describe
 
 cli = typer.Typer(
     help="Roost: one realtime server for many apps. Every setting is also an environment variable, ROOST_<NAME>.",
@@ -54,6 +56,16 @@ def check(
 def apply(file: Annotated[Path, typer.Argument(help="Declarative file.")], data: Data = None) -> None:
     """Create and update the tenants and services of a declarative file; nothing is applied in part."""
     _run(lambda settings: _apply(settings, file), data=data)
+
+
+@cli.command("types")
+def write_types(
+    id: Annotated[str, typer.Argument(help="The appId.")],
+    data: Data = None,
+    out: Annotated[Path | None, typer.Option(help="File to write, such as types.d.ts, instead of printing.")] = None,
+) -> None:
+    """Print what an app's services take and return, as types for clients in TypeScript."""
+    _run(lambda settings: _types(settings, id, out), data=data)
 
 
 @tenants.command("create")
@@ -131,6 +143,29 @@ async def _show(settings: Settings, id: str) -> None:
     for path, service in tenant.services.items():
         rules = ", ".join(f"{method}: {rule}" for method, rule in service.rules.items()) or "nobody"
         typer.echo(f"service:  {path} ({rules})")
+
+
+async def _types(settings: Settings, id: str, out: Path | None) -> None:
+    async with open_backend(settings) as backend, contextlib.AsyncExitStack() as stack:
+        tenant = await backend.tenants.get(id)
+        if tenant is None:
+            raise StartError(f"There is no tenant '{id}'")
+        roost = Roost(backend, stack)
+        stack.callback(roost.passwords.close)
+        for module in settings.modules:
+            await configure(roost.app, module)
+        text = typescript(describe(tenant, roost.app))
+    if out is None:
+        typer.echo(text, nl=False)
+    else:
+        _write(out, text)
+
+
+def _write(file: Path, text: str) -> None:
+    try:
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StartError(f"{file}: cannot be written ({error.strerror})") from error
 
 
 def _declare(id: str, name: str | None, origins: list[str]) -> TenantDeclaration:

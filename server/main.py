@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import inspect
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,6 +18,7 @@ from hooks.context import HookContext
 from hooks.errors import FeathersError
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.connections import Connections
+from server.documents.routes import Documents
 from server.engine import Engine
 from server.health import Health
 from server.jwks import Jwks
@@ -25,7 +28,8 @@ from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
-from services.application import Application
+from services import rooms
+from services.application import Application, Storage
 from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.authentication.passwords import Passwords
@@ -117,6 +121,7 @@ class Roost:
         self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
         self.catalogue.on_change(self.connections.refresh)
         isolation = Isolation(deployment)
+        self.app.storage = Storage(deployment, partial(deployment.ensure, settings.database))
         self.app.declared = DeclaredServices(self.app, isolation)
         self.app.deliver = Publisher(self.app.publishers)
         self.app.hooks(TENANCY_HOOKS)
@@ -137,8 +142,7 @@ class Roost:
         users = self.app.use("users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords))
         for event in ("patched", "updated", "removed"):
             users.on(event, self._follow_user)
-        for module in settings.modules:
-            configure(self.app, module)
+        self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks={"before": {"all": [silence]}})
         self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication))
         self.pages = Pages(settings.example)
         self.port = settings.port
@@ -159,6 +163,8 @@ class Roost:
                 for change in await backend.tenants.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
             roost = cls(backend, stack)
+            for module in settings.modules:
+                await configure(roost.app, module)
             await roost._listen(stack)
             roost._resources = stack.pop_all()
             return roost
@@ -202,6 +208,8 @@ class Roost:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.load_all()
+        await self.app.setup()
+        stack.push_async_callback(self.app.teardown)
         web_app = self._web_app()
         runner = web.AppRunner(
             web_app,
@@ -231,7 +239,8 @@ class Roost:
         web_app.router.add_get("/ready", health.ready)
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
         self.pages.attach(web_app)
-        web_app.router.add_route("*", "/{path:.*}", Rest(self.app, self.catalogue).handle)
+        Documents(self.app, self.catalogue).attach(web_app)
+        web_app.router.add_route("*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue).handle)
         return web_app
 
     def _tell_login(self, context: HookContext) -> None:
@@ -266,8 +275,8 @@ def silence(context: HookContext) -> None:
     context.event = None
 
 
-def configure(app: Application, module: str) -> None:
-    """Lets a module add its services and hooks by its `configure(app)`.
+async def configure(app: Application, module: str) -> None:
+    """Lets a module add its services and hooks by its `configure(app)`, which may be async.
 
     Raises:
         StartError: it cannot be imported, or has no such function.
@@ -278,7 +287,9 @@ def configure(app: Application, module: str) -> None:
         raise StartError(f"ROOST_MODULES: '{module}' cannot be imported: {error}") from error
     if not callable(getattr(found, "configure", None)):
         raise StartError(f"ROOST_MODULES: '{module}' does not define configure(app)")
-    found.configure(app)
+    outcome = found.configure(app)
+    if inspect.isawaitable(outcome):
+        await outcome
 
 
 def _master_key(settings: Settings) -> MasterKey:

@@ -17,16 +17,16 @@ _APPENDED = 10**9
 _IGNORED = frozenset({"__proto__", "constructor", "prototype"})
 
 
-def parse(text: str) -> dict[str, Any]:
-    """The query as nested objects and lists; every value is a string.
+def parse(text: str, longest: int = MAX_LENGTH) -> dict[str, Any]:
+    """The query as nested objects and lists; every value is a string. `longest` is in characters.
 
     A key that is given several times is a list; indices only order a list, however large they are.
 
     Raises:
         BadRequest: too long, too deep, too many parameters, or not UTF-8.
     """
-    if len(text) > MAX_LENGTH:
-        raise BadRequest(f"The query string is too long: at most {MAX_LENGTH} characters are allowed")
+    if len(text) > longest:
+        raise BadRequest(f"The query string is too long: at most {longest} characters are allowed")
     parameters = [part for part in text.split("&") if part]
     if len(parameters) > MAX_PARAMETERS:
         raise BadRequest(f"Too many query parameters: at most {MAX_PARAMETERS} are allowed")

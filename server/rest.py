@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
@@ -24,6 +24,7 @@ from server.handshake import HEADER, bearer, check_origin, named_app, resolve
 from services.application import Application, answer
 from services.base import STANDARD_METHODS
 from services.control.catalogue import Catalogue
+from services.registration import Registration
 
 log = structlog.get_logger()
 
@@ -88,9 +89,11 @@ class Rest:
         return web.Response(status=204)
 
     async def _call(self, request: web.Request, tenant: Tenant) -> web.Response:
-        path, id = self._target(request, tenant)
+        service, path, id = self._target(request, tenant)
         query = querystring.parse(request.rel_url.raw_query_string)
         method = _method(request, id)
+        if method not in service.methods:
+            raise _unsupported(method)
         data = await _body(request) if method not in ("find", "get", "remove") else None
         wire.check(query)
         wire.check_data(data)
@@ -104,28 +107,28 @@ class Rest:
         context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)
 
-    def _target(self, request: web.Request, tenant: Tenant) -> tuple[str, str | None]:
-        """The service's path and the record's id; an id is decoded only after the path was taken apart."""
+    def _target(self, request: web.Request, tenant: Tenant) -> tuple[Registration, str, str | None]:
+        """The service, its path and the record's id; an id is decoded only after the path was taken apart."""
         parts = [unquote(part) for part in request.rel_url.raw_path.split("/") if part]
         path, owner = "/".join(parts), "/".join(parts[:-1])
         try:
             # A slash inside a part can only be an id's own.
             has_id = bool(parts) and "/" in parts[-1]
-            _, route = self._app.lookup(tenant, owner if has_id else path)
+            service, route = self._app.lookup(tenant, owner if has_id else path)
         except NotFound:
-            raise NotFound(f"Path '/{path[:100]}' not found") from None
+            raise NotFound(f"Path /{path[:100]} not found") from None
         if has_id and "__id" in route:
-            raise NotFound(f"Path '/{path[:100]}' not found")
-        return (owner, parts[-1]) if has_id or "__id" in route else (path, None)
+            raise NotFound(f"Path /{path[:100]} not found")
+        return (service, owner, parts[-1]) if has_id or "__id" in route else (service, path, None)
 
 
 def _method(request: web.Request, id: str | None) -> str:
     if request.method == "POST":
         custom = request.headers.get(SERVICE_METHOD)
-        if custom is None:
+        if not custom:
             return "create"
-        if custom in STANDARD_METHODS or not custom:
-            raise MethodNotAllowed(f"Method `{custom[:64]}` is not supported by this endpoint.")
+        if custom in STANDARD_METHODS:
+            raise _unsupported(custom)
         return custom
     verbs = _VERBS.get(request.method)
     if verbs is None:
@@ -138,11 +141,13 @@ async def _body(request: web.Request) -> Any:
         raw = await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise PayloadTooLarge(f"The body is too large: at most {MAX_BODY} bytes are allowed") from error
-    if request.content_type == "application/x-www-form-urlencoded":
-        try:
-            return dict(parse_qsl(raw.decode(), keep_blank_values=True, strict_parsing=bool(raw)))
-        except ValueError as error:
-            raise BadRequest("The body is not a form") from error
+    try:
+        if request.content_type == "application/x-www-form-urlencoded":
+            return querystring.parse(raw.decode(), MAX_BODY)
+        if request.content_type == "text/plain":
+            return raw.decode()
+    except UnicodeDecodeError as error:
+        raise BadRequest("The body is not UTF-8") from error
     if not raw:
         return None
     try:
@@ -151,18 +156,21 @@ async def _body(request: web.Request) -> Any:
         raise BadRequest("The body is not valid JSON") from error
 
 
+def _unsupported(method: str) -> MethodNotAllowed:
+    return MethodNotAllowed(f"Method `{method[:64]}` is not supported by this endpoint.")
+
+
 def _answer(context: HookContext) -> web.Response:
     result = answer(context)
     http = context.http
     headers = dict(http.get("headers", {}))
     if "location" in http:
         headers["Location"] = str(http["location"])
-    if isinstance(result, str) and result:
-        status = http.get("status", 200)
-        return web.Response(status=status, text=result, headers=headers)
     if result is UNSET or not (result or isinstance(result, (list, dict))):
         return web.Response(status=http.get("status", 303 if "location" in http else 204), headers=headers)
     status = http.get("status", 303 if "location" in http else 201 if context.method == "create" else 200)
+    if isinstance(result, str):
+        return web.Response(status=status, text=result, headers=headers)
     return web.Response(status=status, body=wire.encode(result), content_type="application/json", headers=headers)
 
 

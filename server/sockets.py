@@ -124,6 +124,9 @@ class Sockets:
             raise BadRequest(f"Too many arguments for '{method[:MAX_METHOD]}' method")
         if len(method) > MAX_METHOD:
             raise MethodNotAllowed(f"Method '{method[:MAX_METHOD]}' is too long")
+        if "id" in shape and len(arguments) == 1:
+            # Not the null that means all records: a call that forgot its id must not remove everything.
+            raise BadRequest("Invalid id 'undefined'")
         values: dict[str, Any] = dict(zip((*shape, "query"), arguments[1:], strict=False))
         query = values.get("query")
         if query is None:

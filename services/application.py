@@ -6,19 +6,23 @@ import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, TypedDict
 
 import structlog
 
-from hooks.chain import Hooks
+from hooks.chain import Hooks, Next
 from hooks.context import HookContext, Params, Record
 from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
 from hooks.permit import Rules
+from hooks.projection import project
 from hooks.tenant import Tenant
-from services.base import EVENTS
+from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
+from services.database.schema import CollectionSchema
 from services.publishing import ALL_EVENTS, Publisher, Publishers
-from services.registration import Registration
+from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
+from services.store import Store
 
 log = structlog.get_logger()
 
@@ -46,6 +50,31 @@ class Event:
 Deliver = Callable[[Event], Awaitable[None] | None]
 """Brings an event to the tenant's subscribers."""
 Authenticator = Callable[[Params], Awaitable[None]]
+LifecycleHook = Callable[["Application", Next], Awaitable[None]]
+"""`async (app, next)`: around the set-up or the end of all services."""
+
+
+class LifecycleHooks(TypedDict, total=False):
+    """What runs when the server starts and ends."""
+
+    setup: Sequence[LifecycleHook]
+    teardown: Sequence[LifecycleHook]
+
+
+class ApplicationHooks(HooksByKind, LifecycleHooks, total=False):
+    """Hooks around every service, and around the start and end of them all."""
+
+
+async def _nothing(collection: CollectionSchema) -> None:
+    """In memory nothing has to be brought about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Storage:
+    """Where services keep records, and how a collection's validator and indexes are brought about there."""
+
+    store: Store
+    ensure: Callable[[CollectionSchema], Awaitable[None]] = _nothing
 
 
 class Application:
@@ -58,7 +87,10 @@ class Application:
         self.channels = Channels()
         self.publishers = Publishers(self.channels)
         self.authenticator: Authenticator | None = None
+        self.storage: Storage | None = None
         self._hooks = Hooks()
+        self._lifecycle: dict[str, list[LifecycleHook]] = {"setup": [], "teardown": []}
+        self._ready: list[Registration] | None = None
         self._hearing: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, list[Callable[..., Awaitable[None] | None]]] = {}
         self._patterns: list[tuple[tuple[str, ...], Registration]] = []
@@ -66,36 +98,92 @@ class Application:
     def use(
         self,
         path: str,
-        service: Any,
+        service: Service,
         *,
         methods: Sequence[str] | None = None,
         events: Sequence[str] = (),
-        hooks: Mapping[str, Any] | None = None,
+        hooks: HookRegistration | None = None,
         rules: Rules | str = "authenticated",
+        rooms: Rooms | None = None,
     ) -> Registration:
         """Registers a service for all tenants; `:name` segments of the path arrive in `params.route`.
 
         Raises:
-            ValueError: the path is taken, or a method cannot be offered.
+            ValueError: the path is taken, a method cannot be offered, or it is too late to set the service up.
         """
         path = path.strip("/")
         if not path or path in self.services:
             raise ValueError(f"The path '{path}' is taken")
-        registration = self.register(path, service, methods=methods, events=events, hooks=hooks, rules=rules)
+        if self._ready is not None and hasattr(service, "setup"):
+            raise ValueError(f"The service '{path}' has a setup: register it before the server starts")
+        registration = self.register(
+            path, service, methods=methods, events=events, hooks=hooks, rules=rules, rooms=rooms
+        )
         self.services[path] = registration
         if ":" in path:
             self._patterns.append((tuple(path.split("/")), registration))
         return registration
 
-    def register(self, path: str, service: Any, **options: Any) -> Registration:
+    def register(self, path: str, service: Service, **options: Any) -> Registration:
         """A registration inside this application's hooks that is not reachable by path yet."""
-        return Registration(path, service, self._hooks, **options)
+        return Registration(path, service, self._hooks, self._emit_own, **options)
 
-    def hooks(self, registration: Mapping[str, Any] | Sequence[Any]) -> None:
-        """Adds hooks around every service."""
-        self._hooks.add(registration)
+    def hooks(self, registration: ApplicationHooks | AroundHooks) -> None:
+        """Adds hooks around every service; under `setup` and `teardown` those around the server's start and end.
+
+        Raises:
+            TypeError: something that is no hook.
+        """
+        if isinstance(registration, Mapping):
+            around = {key: hooks for key, hooks in registration.items() if key not in self._lifecycle}
+            for kind, kept in self._lifecycle.items():
+                kept.extend(_lifecycle_hooks(registration.get(kind, ())))
+        else:
+            around = {"around": registration}
+        self._hooks.add(around)
         for service in self.services.values():
             service.recompile()
+
+    async def setup(self) -> None:
+        """Calls `setup(app, path)` of every service that has one, in the order of their registration.
+
+        When one fails, those before it are taken down again, and the error goes on.
+        """
+
+        async def set_up() -> None:
+            for registration in [*self.services.values()]:
+                if hasattr(registration.service, "setup"):
+                    await _settle(registration.service.setup(self, registration.path))
+                ready.append(registration)
+
+        ready = self._ready = []
+        try:
+            await self._run_lifecycle("setup", set_up)
+        except BaseException:
+            await self.teardown()
+            raise
+
+    async def teardown(self) -> None:
+        """Calls `teardown(app, path)` of every service that was set up, the last first. One that fails is logged."""
+
+        async def tear_down() -> None:
+            for registration in reversed(ready):
+                if hasattr(registration.service, "teardown"):
+                    try:
+                        await _settle(registration.service.teardown(self, registration.path))
+                    except Exception:
+                        log.exception("teardown failed", service=registration.path)
+
+        ready, self._ready = self._ready or [], None
+        try:
+            await self._run_lifecycle("teardown", tear_down)
+        except Exception:
+            log.exception("teardown failed")
+
+    async def _run_lifecycle(self, kind: str, run: Next) -> None:
+        for hook in reversed(self._lifecycle[kind]):
+            run = partial(hook, self, run)
+        await run()
 
     def service(self, path: str) -> Registration:
         """A service of the server's own, to add hooks, listeners or publishers to.
@@ -216,6 +304,18 @@ class Application:
             # A listener that fails costs its event, never the call that has already succeeded.
             log.exception("event lost", service=registration.path, event_name=name)
 
+    async def _emit_own(self, registration: Registration, name: str, record: Any, tenant: Tenant) -> None:
+        context = HookContext(
+            app=self,
+            service=registration.service,
+            path=registration.path,
+            method="",
+            params=Params(tenant=tenant),
+            result=record,
+            event=name,
+        )
+        await self.emit(registration, name, record, context)
+
     async def _tell(self, registration: Registration, context: HookContext) -> None:
         name = context.event
         assert name is not None
@@ -238,31 +338,11 @@ def answer(context: HookContext) -> Any:
         names = [select] if isinstance(select, str) else select
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             return outcome
-        names = [*names, getattr(context.service, "id", "_id")]
+        names = [*names, "_id", getattr(context.service, "id", "_id")]
         if isinstance(outcome, list):
             return [project(record, names) for record in outcome]
         return project(outcome, names)
     return outcome
-
-
-def project(record: Any, names: Sequence[str]) -> Any:
-    """A record cut to the named fields; a dotted name keeps just that part of a nested object."""
-    if not isinstance(record, Mapping):
-        return record
-    cut: Record = {}
-    for name in names:
-        head, _, rest = name.partition(".")
-        if head not in record:
-            continue
-        if not rest:
-            cut[head] = record[head]
-        else:
-            part = record[head]
-            parts = [project(item, [rest]) for item in part] if isinstance(part, list) else project(part, [rest])
-            if isinstance(parts, dict) and isinstance(cut.get(head), dict):
-                parts = {**cut[head], **parts}
-            cut[head] = parts
-    return cut
 
 
 def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str] | None:
@@ -277,6 +357,14 @@ def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str]
     if len(segments) > len(pattern):
         route["__id"] = segments[-1]
     return route
+
+
+def _lifecycle_hooks(hooks: Any) -> list[LifecycleHook]:
+    found = [*hooks]
+    for hook in found:
+        if not inspect.iscoroutinefunction(hook):
+            raise TypeError(f"The setup or teardown hook {hook!r} must be an async function of (app, next)")
+    return found
 
 
 async def _hear(outcome: Awaitable[None], happening: str) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+from bson import ObjectId
+
 from hooks.context import UNSET, Connection
 from hooks.tenant import Tenant
 
@@ -14,6 +16,9 @@ AUTHENTICATED = "roost:authenticated"
 """The connections of a tenant that are logged in."""
 OWN_PREFIX = "roost:"
 """Channels of the server itself: their names are not for services."""
+ROOM_PREFIX = "roost:room:"
+"""Rooms of services, as `roost:room:<path> <room>`."""
+MAX_ROOM = 256
 
 
 class Channels:
@@ -120,6 +125,14 @@ class Channel:
 
     def __len__(self) -> int:
         return len(self.connections)
+
+
+def room_channel(path: str, room: object) -> str | None:
+    """The name of a room's channel; None when the value names no room: only texts, integers and ObjectIds do."""
+    if isinstance(room, bool) or not isinstance(room, (str, int, ObjectId)):
+        return None
+    name = str(room)
+    return f"{ROOM_PREFIX}{path} {name}" if 0 < len(name) <= MAX_ROOM else None
 
 
 def channel_of(channels: Channels, tenant: Tenant, names: Iterable[str]) -> Channel:

@@ -14,7 +14,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from hooks.schema import Schema
 from hooks.tenant import TENANT_ID
 
-RESERVED_PATHS = frozenset({"authentication", "users", "tenants", "apps", "health", "example", "docs", "socket.io"})
+RESERVED_PATHS = frozenset(
+    {"authentication", "users", "rooms", "tenants", "apps", "health", "example", "docs", "socket.io"}
+)
 """Paths of Roost's own services and pages."""
 RESERVED_COLLECTIONS = frozenset({"users"})
 """Collections of Roost's own services in a tenant's database."""
@@ -83,6 +85,21 @@ class Paginate(_Model):
         return self
 
 
+class RoomsDeclaration(_Model):
+    """Events go only to the connections that have joined the room which a record's field names."""
+
+    by: str
+    join: RuleWord = "authenticated"
+    """Who may join a room; into `nobody` only plug-ins let connections."""
+
+    @field_validator("by")
+    @classmethod
+    def _check_by(cls, field: str) -> str:
+        if not _FIELD.fullmatch(field) or field == "app_id":
+            raise ValueError("must be a field name of letters, digits and '_'")
+        return field
+
+
 class ServiceDeclaration(_Model):
     """One data service of a tenant."""
 
@@ -96,6 +113,7 @@ class ServiceDeclaration(_Model):
     """Lists of fields to find and sort by, `-field` for descending. Each index begins with the tenant by itself."""
     unique: tuple[IndexFields, ...] = ()
     """Lists of fields whose values no two of the tenant's records share."""
+    rooms: RoomsDeclaration | None = None
     rules: dict[Literal["default", "find", "get", "create", "update", "patch", "remove"], RuleWord] = {}
 
     @field_validator("paginate", mode="before")

@@ -6,14 +6,14 @@ from collections import OrderedDict
 from collections.abc import Mapping
 
 from hooks.coercion import coerce_query
-from hooks.schema import Schema, validate_data
+from hooks.schema import Schema, convert_ids, validate_data
 from hooks.tenant import Tenant
 from services.application import Application
 from services.declaration import ServiceDeclaration
 from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
-from services.registration import Registration
+from services.registration import Registration, Rooms
 
 MOST_TENANTS = 10_000
 """For how many tenants built services are kept; the least recently called for goes first."""
@@ -53,5 +53,8 @@ class DeclaredServices:
             schema = Schema(declared.schema_)
             validate = validate_data(schema)
             checks = {"create": [validate], "update": [validate], "patch": [validate]}
-            hooks = {"before": {"all": [coerce_query(schema)], **checks}}
-        return self._app.register(path, MongoService(self._isolation, options), hooks=hooks, rules=declared.rules)
+            ready = [coerce_query(schema), convert_ids(schema)] if schema.has_ids else [coerce_query(schema)]
+            hooks = {"before": {"all": ready, **checks}}
+        rooms = None if declared.rooms is None else Rooms(declared.rooms.by, declared.rooms.join)
+        service = MongoService(self._isolation, options)
+        return self._app.register(path, service, hooks=hooks, rules=declared.rules, rooms=rooms)

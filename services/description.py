@@ -14,11 +14,13 @@ from services.authentication.names import LONGEST as LONGEST_NAME
 from services.authentication.passwords import LONGEST, SHORTEST
 from services.authentication.service import AuthenticationService
 from services.base import EVENTS, STANDARD_METHODS
+from services.channels import MAX_ROOM
 from services.declaration import ServiceDeclaration
 from services.isolation import MAX_ID
 from services.mongo import ServiceOptions
 from services.query import OPERATORS, Paginate
 from services.registration import Registration
+from services.rooms import RoomsService
 from services.users import GUARDED, KEY, UsersService
 
 JsonSchema = Mapping[str, Any]
@@ -26,6 +28,9 @@ Access = Literal["public", "authenticated", "restricted"]
 """Who may call: anyone, who is logged in, or who is logged in and then only for some of the records."""
 Audience = Literal["public", "authenticated", "chosen"]
 """Who hears of an event: anyone, who is logged in, or whom the service's own publisher chooses."""
+
+Kind = Literal["records", "login", "rooms"]
+"""Rooms are a connection's own: only sockets have them."""
 
 _RESTRICTED: Access = "restricted"
 _AUDIENCES: Mapping[str, Audience] = {"public": "public", "authenticated": "authenticated"}
@@ -76,7 +81,7 @@ class ServiceDescription:
     path: str
     type_name: str
     """A name for types, such as `Messages`; no two services of a tenant have the same."""
-    kind: Literal["records", "login"]
+    kind: Kind
     id: str
     methods: tuple[MethodDescription, ...]
     events: tuple[EventDescription, ...]
@@ -86,6 +91,8 @@ class ServiceDescription:
     paginate: Paginate | None = None
     """None: `find` answers with a bare list."""
     operators: tuple[str, ...] = ()
+    room_field: str | None = None
+    """Events go only to those who have joined the room that this field of the record names."""
 
     def method(self, name: str) -> MethodDescription | None:
         """The method of that name, if somebody may call it."""
@@ -116,6 +123,8 @@ class TenantDescription:
 def describe(tenant: Tenant, app: Application) -> TenantDescription:
     """The services that the tenant declared, and those of the server's own code, as the tenant's clients see them."""
     registrations = {**app.declared(tenant), **app.services}
+    if all(registration.rooms is None for registration in registrations.values()):
+        registrations = {path: found for path, found in registrations.items() if not _is_rooms(found)}
     order = sorted(registrations, key=lambda path: (path not in _FIRST, path))
     names = _TypeNames()
     services = []
@@ -129,6 +138,10 @@ def describe(tenant: Tenant, app: Application) -> TenantDescription:
 _FIRST = ("authentication", "users")
 
 
+def _is_rooms(registration: Registration) -> bool:
+    return isinstance(registration.service, RoomsService)
+
+
 def _service(
     tenant: Tenant, registration: Registration, app: Application, names: _TypeNames
 ) -> ServiceDescription | None:
@@ -140,11 +153,13 @@ def _service(
     if not methods:
         return None
     id = str(getattr(service, "id", "_id"))
-    kind: Literal["records", "login"] = "records"
+    kind: Kind = "records"
     if isinstance(service, AuthenticationService):
         kind, record, data = "login", _LOGIN, _credentials(tenant)
     elif isinstance(service, UsersService):
         record, data = _users(tenant)
+    elif isinstance(service, RoomsService):
+        kind, record, data = "rooms", _JOINED, _ROOM
     else:
         record, data = _shapes(declared, options, id)
     return ServiceDescription(
@@ -153,11 +168,14 @@ def _service(
         kind=kind,
         id=id,
         methods=methods,
-        events=() if kind == "login" else tuple(_events(registration, methods, app, is_declared=declared is not None)),
+        events=()
+        if kind != "records"
+        else tuple(_events(registration, methods, app, is_declared=declared is not None)),
         record=record,
         data=data,
         paginate=options.paginate if options else None,
         operators=tuple(sorted(OPERATORS | options.operators)) if options else (),
+        room_field=registration.rooms.by if registration.rooms else None,
     )
 
 
@@ -204,7 +222,7 @@ def _shapes(declared: ServiceDeclaration | None, options: ServiceOptions | None,
             fields[name] = _publish(entry, f"{name}.", hidden)
             if entry.get("required") is True:
                 required.append(name)
-    ids: dict[str, JsonSchema] = {"_id": _TEXT_ID}
+    ids: dict[str, JsonSchema] = {"_id": _TEXT_ID, id: _TEXT_ID}
     given: dict[str, JsonSchema] = {"_id": _GIVEN_ID}
     if id != "_id":
         ids[id] = fields.get(id, _OWN_ID)
@@ -248,7 +266,11 @@ _VALUES = frozenset({"const", "enum", "default", "examples"})
 """Keywords whose values are data, not schemas."""
 
 _TEXT_ID: JsonSchema = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
-_GIVEN_ID: JsonSchema = {**_TEXT_ID, "description": "Chosen by the server when it is missing."}
+_GIVEN_ID: JsonSchema = {
+    **_TEXT_ID,
+    "type": ["string", "null"],
+    "description": "Chosen by the server when it is missing.",
+}
 _OWN_ID: JsonSchema = {"type": ["string", "number"], "minLength": 1, "maxLength": MAX_ID}
 _TOKEN: JsonSchema = {"type": "string", "description": "The access token, a JWT."}
 
@@ -301,6 +323,12 @@ _LOGIN = Shape(
     },
     ("accessToken", "authentication", "user"),
 )
+
+
+_SERVICE: JsonSchema = {"type": "string", "description": "The path of a service that has rooms."}
+_ROOM_NAME: JsonSchema = {"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_ROOM}
+_ROOM = Shape({"service": _SERVICE, "room": _ROOM_NAME}, ("service", "room"))
+_JOINED = Shape({"_id": _TEXT_ID, "service": _SERVICE, "room": {"type": "string"}}, ("_id", "service", "room"), False)
 
 
 class _TypeNames:

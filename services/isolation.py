@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import structlog
 from bson import ObjectId
 
 from hooks.context import Record
@@ -18,6 +19,8 @@ from hooks.errors import BadRequest, GeneralError, Unavailable
 from hooks.tenancy import FIELD
 from hooks.tenant import Tenant
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
+
+log = structlog.get_logger()
 
 MAX_ID = 256
 
@@ -193,6 +196,7 @@ def from_store(document: Document, tenant_id: str) -> Record:
     """
     bound = document["_id"]
     if bound["a"] != tenant_id:
+        log.error("the database answered with a record of another tenant", tenant=tenant_id)
         raise GeneralError
     document["_id"] = bound["i"]
     document.pop(FIELD, None)

@@ -200,10 +200,11 @@ class MongoService(Service):
 
     def _identified(self, filter: Filter, id: Any) -> Filter:
         """The filter for a record that has this id and matches the query."""
-        if self.id != "_id":
+        if self.id == "_id":
+            # An object here would be taken for a condition.
+            normalise_id(id)
+        else:
             _check_custom_id(id)
-        elif id is None:
-            raise invalid_id(id)
         if self.id in filter:
             return {"$and": [filter, {self.id: id}]}
         return {**filter, self.id: id}

@@ -223,7 +223,7 @@ def _sort_rows(document: Mapping[str, Any], paths: list[tuple[str, ...]]) -> lis
     waiting: list[tuple[int, tuple[str, ...]]] = []
     for index, path in enumerate(paths):
         value, rest, whole = _descend(document, path)
-        if type(value) is list and not whole:
+        if type(value) is list and not (whole and value):
             if array is not None and value is not array:
                 raise BadRequest("Records cannot be sorted by two arrays at once")
             array = value

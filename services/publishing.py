@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import Any
 
 from hooks.context import HookContext
 from hooks.permit import rule_for
-from services.channels import AUTHENTICATED, EVERYONE, Channel, Channels
+from services.channels import AUTHENTICATED, EVERYONE, Channel, Channels, room_channel
 from services.registration import Registration
 
 Publisher = Callable[[Any, HookContext], Any | Awaitable[Any]]
@@ -50,12 +50,21 @@ class Publishers:
                 if inspect.isawaitable(chosen):
                     chosen = await chosen
                 return _own(_flatten(chosen), context.tenant.id)
-        return self._by_rule(registration, context.tenant.id)
+        return self._by_rule(registration, context.tenant.id, record)
 
-    def _by_rule(self, registration: Registration, tenant_id: str) -> list[Channel]:
+    def _by_rule(self, registration: Registration, tenant_id: str, record: Any) -> list[Channel]:
         rule = rule_for(registration.rules, "get")
         name = _AUDIENCES.get(rule) if isinstance(rule, str) else None
-        return [] if name is None else [Channel(self._channels, tenant_id, (name,))]
+        if name is None:
+            return []
+        if registration.rooms is None:
+            return [Channel(self._channels, tenant_id, (name,))]
+        room = record.get(registration.rooms.by) if isinstance(record, Mapping) else None
+        channel = room_channel(registration.path, room)
+        if channel is None:
+            return []
+        # Who joined as one who may read can have been logged out since.
+        return [Channel(self._channels, tenant_id, (channel,), lambda member: name in member.channels)]
 
 
 def _slots(path: str, event: str) -> Iterator[tuple[str, str]]:

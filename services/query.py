@@ -98,12 +98,14 @@ def parse(raw: object, options: QueryOptions) -> Query:
         reader.sort(raw["$sort"]) if "$sort" in raw else (),
         _skip(raw.get("$skip")),
         _limit(raw.get("$limit"), options.paginate),
-        reader.select(raw["$select"]) if "$select" in raw else None,
+        None if raw.get("$select") is None else reader.select(raw["$select"]),
     )
 
 
 def parse_int(value: object) -> int | None:
     """The integer at the beginning of a value, as JavaScript's `parseInt(value, 10)` finds it; None is its NaN."""
+    if isinstance(value, list) and value:
+        return parse_int(value[0])
     if isinstance(value, str):
         found = _INTEGER.match(value)
         return int(found[1]) if found else None
@@ -133,7 +135,9 @@ class _Reader:
             if key in {"$and", "$or"}:
                 found[key] = self._branches(key, value, depth + 1, top=top and key == "$and")
             elif isinstance(key, str) and key[:1] == "$":
-                raise BadRequest(f"Invalid {'filter value' if top else 'query parameter'} {key[:MAX_PATH]}", data=part)
+                if top:
+                    raise BadRequest(f"Invalid filter value {key[:MAX_PATH]}")
+                raise BadRequest(f"Invalid query parameter {key[:MAX_PATH]}", data=part)
             else:
                 self._check_path(key, whole=True)
                 found[key] = self._condition(value, depth + 1)

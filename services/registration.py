@@ -3,34 +3,79 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, TypedDict
 
-from hooks.chain import Hooks, Run, compile_chain
+from hooks.chain import AroundHook, Hooks, Run, compile_chain
 from hooks.context import HookContext
-from hooks.permit import DEFAULT, Rules, permit, rule_for
+from hooks.permit import DEFAULT, Rule, Rules, permit, rule_for
+from hooks.tenant import Tenant
 from services.base import EVENTS, RESERVED_METHODS, STANDARD_METHODS, standard_methods
 
 Listener = Callable[[Any, HookContext], Awaitable[None] | None]
 """Hears of an event inside the server: the record and the context of the call."""
+Emit = Callable[["Registration", str, Any, Tenant], Awaitable[None]]
+"""Brings an event of the service's own making to the tenant's listeners and subscribers."""
+
+HookAnswer = HookContext | Mapping[str, Any] | None
+Hook = Callable[[HookContext], HookAnswer | Awaitable[HookAnswer]]
+AroundHooks = Mapping[str, AroundHook | Sequence[AroundHook]] | Sequence[AroundHook]
+"""By method or `all`; a bare list is for all methods."""
+StepHooks = Mapping[str, Hook | Sequence[Hook]] | Sequence[Hook]
+
+
+class HooksByKind(TypedDict, total=False):
+    """Hooks of a service, or of all services: `{"before": {"all": [check], "create": [stamp]}, "after": [note]}`."""
+
+    around: AroundHooks
+    before: StepHooks
+    after: StepHooks
+    error: StepHooks
+
+
+HookRegistration = HooksByKind | AroundHooks
+"""Feathers' three forms: by kind, around hooks by method, or a list of around hooks for all methods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rooms:
+    """A service whose events go to rooms: `by` is the field that names a record's room, `join` who may join one."""
+
+    by: str
+    join: Rule = "authenticated"
 
 
 class Registration:
     """What `Application.use` keeps of a service. Chains are compiled when first needed and kept."""
 
-    __slots__ = ("_chains", "_outer", "events", "hooks", "listeners", "methods", "path", "rules", "service")
+    __slots__ = (
+        "_chains",
+        "_emit",
+        "_outer",
+        "events",
+        "hooks",
+        "listeners",
+        "methods",
+        "path",
+        "rooms",
+        "rules",
+        "service",
+    )
 
     def __init__(
         self,
         path: str,
         service: Any,
         outer: Hooks,
+        emit: Emit,
         *,
         methods: Sequence[str] | None = None,
         events: Sequence[str] = (),
-        hooks: Mapping[str, Any] | None = None,
+        hooks: HookRegistration | None = None,
         rules: Rules | str = "authenticated",
+        rooms: Rooms | None = None,
     ) -> None:
-        """`methods` are those callable from outside; `outer` holds the application's hooks.
+        """`methods` are those callable from outside; `outer` holds the application's hooks; `emit` is the application's.
 
         Raises:
             ValueError: a method that the service lacks or a name that is reserved.
@@ -45,11 +90,32 @@ class Registration:
         self.rules: Rules = {DEFAULT: rules} if isinstance(rules, str) else rules
         self.hooks = Hooks()
         self.hooks.add({"before": {"all": [self._permit()]}})
-        if hooks:
-            self.hooks.add(hooks, {*self.methods, *standard_methods(service)})
+        self.rooms = rooms
         self.listeners: dict[str, list[Listener]] = {}
         self._outer = outer
+        self._emit = emit
         self._chains: dict[str, Run] = {}
+        if hooks:
+            self.add_hooks(hooks)
+
+    def add_hooks(self, hooks: HookRegistration) -> None:
+        """Adds hooks behind those that the service has; the next call runs them.
+
+        Raises:
+            TypeError: something that is no hook. ValueError: a method that the service does not have.
+        """
+        self.hooks.add(hooks, {*self.methods, *standard_methods(self.service)})
+        self.recompile()
+
+    async def emit(self, event: str, record: Any, *, tenant: Tenant) -> None:
+        """Sends an event of the service's own making, which reaches subscribers of this tenant alone.
+
+        Raises:
+            ValueError: the service was not registered with this event.
+        """
+        if event not in self.events:
+            raise ValueError(f"The service '{self.path}' has no event '{event}': name it in events=[...]")
+        await self._emit(self, event, record, tenant)
 
     def on(self, event: str, listener: Listener) -> None:
         """Calls `listener` after each such event of this service, in this process."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from hooks.context import HookContext, Params, Record
@@ -15,6 +15,7 @@ from services.authentication.names import check_name, name_key
 from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
+from services.registration import HooksByKind
 
 COLLECTION = "users"
 KEY = "username_key"
@@ -63,7 +64,7 @@ class UsersService(MongoService):
         return updated
 
 
-def users_hooks(hasher: Hasher) -> dict[str, dict[str, list[Callable[[HookContext], Any]]]]:
+def users_hooks(hasher: Hasher) -> HooksByKind:
     """The service's hooks, for `Application.use`. Cheap checks come first, the hash last."""
     name_free, hashed, reword = unique(KEY, name_field), hash_password(hasher), unique_error(name_field)
     whole = [check_record, require_login_fields, derive_key, name_free, hashed]

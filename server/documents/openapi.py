@@ -51,8 +51,9 @@ _WORDS = {
 
 def openapi(tenant: TenantDescription) -> Json:
     """The document as plain values."""
+    services = [service for service in tenant.services if service.kind != "rooms"]
     paths: Json = {}
-    for service in tenant.services:
+    for service in services:
         paths.update(_paths(service))
     return {
         "openapi": "3.1.0",
@@ -63,12 +64,12 @@ def openapi(tenant: TenantDescription) -> Json:
             "Socket.IO offers the same services, and live events besides: see `/asyncapi.json`.",
         },
         "servers": [{"url": "/"}],
-        "tags": [{"name": service.path} for service in tenant.services],
+        "tags": [{"name": service.path} for service in services],
         "paths": paths,
         "components": {
             "parameters": {"App": _app_parameter(tenant)},
             "responses": {error.__name__: _error_response(error) for error in _ERRORS},
-            "schemas": dict(_schemas(tenant.services)),
+            "schemas": dict(_schemas(services)),
             "securitySchemes": {
                 "login": {
                     "type": "http",
@@ -157,9 +158,12 @@ def _post(service: ServiceDescription) -> Json:
         shown = {"anyOf": [record, {"type": "array", "items": record}]} if create.is_multi else record
         what = "The login." if service.kind == "login" else "The new record, or the list of them."
         answers["201"] = {"description": what, "content": {"application/json": {"schema": shown}}}
+        if service.kind == "records":
+            answers["201"]["links"] = dict(_links(service))
     if custom:
         bodies.append({"$ref": "#/components/schemas/Value"})
-        answers["200"] = {"description": "What the method answers.", "content": {"application/json": {"schema": {}}}}
+        content: Json = {"application/json": {"schema": {}}, "text/plain": {"schema": {"type": "string"}}}
+        answers["200"] = {"description": "What the method answers.", "content": content}
         answers["204"] = {"description": "The method answers with nothing."}
     first = create or custom[0]
     summary = "Log in" if service.kind == "login" else _WORDS["create"] if create else f"Call {first.name}"
@@ -176,6 +180,14 @@ def _post(service: ServiceDescription) -> Json:
     if len({method.access == "public" for method in (create, *custom) if method is not None}) > 1:
         operation["security"] = [{}, {"login": []}]
     return operation
+
+
+def _links(service: ServiceDescription) -> Iterator[tuple[str, Json]]:
+    """What can be done with the record that was created."""
+    for name in ("get", "update", "patch", "remove"):
+        if service.method(name):
+            id = f"$response.body#/{service.id}"
+            yield name, {"operationId": f"{name}{service.type_name}", "parameters": {"id": id}}
 
 
 def _operation(
@@ -245,7 +257,13 @@ def _page(record: Json) -> Json:
 
 def _app_parameter(tenant: TenantDescription) -> Json:
     description = "The app whose services are meant."
-    return {"name": HEADER, "in": "header", "required": True, "schema": {"const": tenant.id}, "description": description}
+    return {
+        "name": HEADER,
+        "in": "header",
+        "required": True,
+        "schema": {"const": tenant.id},
+        "description": description,
+    }
 
 
 def _error_response(error: type[FeathersError]) -> Json:

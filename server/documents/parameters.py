@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from server.documents.schemas import Json, bounded
 from services.description import ServiceDescription
-from services.query import MAX_SELECT, MAX_SKIP, MAX_SORT, MAX_VALUES
+from services.query import MAX_PREFIX, MAX_SELECT, MAX_SKIP, MAX_SORT
 
 _SCALARS = ("string", "number", "integer", "boolean")
 _ORDERED = ("$gt", "$gte", "$lt", "$lte")
@@ -76,23 +76,19 @@ def _sort_parameter(service: ServiceDescription) -> Json:
 
 
 def _filters(service: ServiceDescription) -> Iterator[Json]:
-    """`field=value`, and `field[$gt]=value` for each operator that makes sense."""
+    """`field=value`, or `field[$gt]=value` for each operator that makes sense."""
     for field, declared in service.record.properties.items():
         value = dict(declared) if field == "_id" else _comparable(declared)
-        if value is None:
-            continue
-        yield {"name": field, "in": "query", "schema": value, "description": f"Only where `{field}` is this."}
-        for operator in service.operators:
-            name = f"{field}[{operator}]"
-            if operator in {"$in", "$nin"}:
-                some = {"type": "array", "items": value, "minItems": 1, "maxItems": MAX_VALUES}
-                yield {"name": f"{name}[]", "in": "query", "style": "form", "explode": True, "schema": some}
-            elif operator == "$exists":
-                yield {"name": name, "in": "query", "schema": {"type": "boolean"}}
-            elif operator == "$ne" or (operator in _ORDERED and value["type"] != "boolean"):
-                yield {"name": name, "in": "query", "schema": value}
-            elif operator == "$startsWith" and value["type"] == "string":
-                yield {"name": name, "in": "query", "schema": {"type": "string", "minLength": 1, "maxLength": 256}}
+        if value is not None:
+            yield {
+                "name": field,
+                "in": "query",
+                "style": "deepObject",
+                "explode": True,
+                "schema": {"anyOf": [value, _conditions(value, service.operators)]},
+                "description": f"The value of `{field}`, or conditions such as `{field}[$ne]=…`. "
+                f"Several values are `{field}[$in][]=…&{field}[$in][]=…`.",
+            }
     if service.record.is_open:
         yield {
             "name": "field",
@@ -100,8 +96,20 @@ def _filters(service: ServiceDescription) -> Iterator[Json]:
             "style": "form",
             "explode": True,
             "schema": {"type": "object", "propertyNames": _NAME, "additionalProperties": {"type": "string"}},
-            "description": "Any other field by its own name: only where it is this.",
+            "description": "Any other field by its own name.",
         }
+
+
+def _conditions(value: Json, operators: Iterable[str]) -> Json:
+    properties: Json = {}
+    for operator in operators:
+        if operator == "$exists":
+            properties[operator] = {"type": "boolean"}
+        elif operator == "$startsWith" and value["type"] == "string":
+            properties[operator] = {"type": "string", "minLength": 1, "maxLength": MAX_PREFIX}
+        elif operator == "$ne" or (operator in _ORDERED and value["type"] != "boolean"):
+            properties[operator] = value
+    return {"type": "object", "properties": properties, "additionalProperties": False, "minProperties": 1}
 
 
 def _comparable(declared: Mapping[str, Any]) -> Json | None:

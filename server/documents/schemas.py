@@ -11,8 +11,8 @@ from services.description import MethodDescription, ServiceDescription, Shape
 
 Json = dict[str, Any]
 
-_LARGEST = 2**63 - 1024
-"""The largest number below 2^63 that a double holds exactly: beyond it, integers are refused."""
+_LEAST, _LARGEST = -(2**63), 2**63 - 1
+"""Between these, integers are taken."""
 _FORBIDDEN = "|".join(sorted(key for key in FORBIDDEN_KEYS if key and not key.startswith("__")))
 
 KEY: Json = {
@@ -26,7 +26,7 @@ VALUE: Json = {
     "description": "Any JSON value whose keys are all allowed as field names.",
     "anyOf": [
         {"type": ["null", "boolean", "string"]},
-        {"type": "number", "minimum": -_LARGEST, "maximum": _LARGEST},
+        {"type": "number", "minimum": _LEAST, "maximum": _LARGEST},
         {"type": "array", "items": {"$ref": "#/components/schemas/Value"}},
         {
             "type": "object",
@@ -40,12 +40,12 @@ _KEY_REFERENCE: Json = {"$ref": "#/components/schemas/Key"}
 
 
 def record(service: ServiceDescription) -> Json:
-    """A record as it leaves. Only its ids are sure to be there: `$select` leaves out the rest."""
+    """A record as it leaves. Only its id is sure to be there: `$select` leaves out the rest."""
     shape = service.record
-    required = shape.required if service.kind == "login" else [name for name in shape.required if name in _ids(service)]
+    required = [name for name in shape.required if name == service.id or service.kind == "login"]
     schema: Json = {"type": "object", "properties": dict(shape.properties)}
     if required:
-        schema["required"] = [*required]
+        schema["required"] = required
     return schema
 
 
@@ -55,15 +55,15 @@ def data(service: ServiceDescription) -> Json:
 
 
 def replacement(service: ServiceDescription) -> Json:
-    """What `update` takes: an id in it is ignored, and what is kept when it is missing need not be there."""
+    """What `update` takes; what is kept when it is missing need not be there."""
     shape = service.data
     kept = {name for name, schema in shape.properties.items() if schema.get("writeOnly")}
-    return taken(_with(shape, tuple(name for name in shape.required if name not in kept)))
+    return taken(_without_ids(service, tuple(name for name in shape.required if name not in kept)))
 
 
 def part(service: ServiceDescription) -> Json:
     """What `patch` takes: any part of the data."""
-    return taken(_with(service.data, ()))
+    return taken(_without_ids(service, ()))
 
 
 def taken(shape: Shape) -> Json:
@@ -92,7 +92,7 @@ def bounded(schema: Any) -> Any:
     types = {types} if isinstance(types, str) else set(types)
     if types & {"number", "integer"}:
         if not schema.keys() & {"minimum", "exclusiveMinimum"}:
-            bound["minimum"] = -_LARGEST
+            bound["minimum"] = _LEAST
         if not schema.keys() & {"maximum", "exclusiveMaximum"}:
             bound["maximum"] = _LARGEST
     if "object" in types:
@@ -112,9 +112,11 @@ def many(method: MethodDescription | None) -> bool:
 _NOTES = frozenset({"description", "title", "examples", "default", "deprecated"})
 
 
-def _ids(service: ServiceDescription) -> tuple[str, ...]:
-    return ("_id", service.id)
+def _without_ids(service: ServiceDescription, required: tuple[str, ...]) -> Shape:
+    shape = service.data
+    ids = {"_id", service.id} & shape.properties.keys()
+    properties = {**shape.properties, **dict.fromkeys(ids, _IGNORED_ID)}
+    return Shape(properties, required, shape.is_open, shape.refused)
 
 
-def _with(shape: Shape, required: tuple[str, ...]) -> Shape:
-    return Shape(shape.properties, required, shape.is_open, shape.refused)
+_IGNORED_ID: Json = {"description": "Ignored: the id stays."}

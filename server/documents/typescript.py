@@ -61,8 +61,9 @@ def _service(service: ServiceDescription) -> Iterator[str]:
     if service.method("create") or service.method("update"):
         yield _interface(f"{name}Data", service.data, "What a new record is made of.")
     if service.method("update") and (kept := _kept(service.data)):
-        whole, parts = f"Omit<{name}Data, {kept}>", f"Partial<Pick<{name}Data, {kept}>>"
-        yield f"/** What a record is replaced by. */\nexport type {name}Replacement = {whole} & {parts}"
+        required = tuple(name for name in service.data.required if name not in kept)
+        shape = Shape(service.data.properties, required, service.data.is_open)
+        yield _interface(f"{name}Replacement", shape, "What a record is replaced by.")
     if service.method("patch"):
         part = Shape(service.data.properties, (), service.data.is_open)
         yield _interface(f"{name}Patch", part, "The fields that change.")
@@ -118,9 +119,9 @@ def _events(service: ServiceDescription) -> Iterator[str]:
             yield f"{verb}(event: {names}, listener: (record: {service.type_name}Record) => void): this"
 
 
-def _kept(shape: Shape) -> str:
-    """The required fields of new records that an update may leave out, as a union of their names."""
-    return " | ".join(_text(name) for name in shape.required if shape.properties[name].get("writeOnly"))
+def _kept(shape: Shape) -> list[str]:
+    """The required fields of new records that stay as they are when an update leaves them out."""
+    return [name for name in shape.required if shape.properties[name].get("writeOnly")]
 
 
 def _interface(name: str, shape: Shape, comment: str) -> str:
@@ -155,7 +156,11 @@ def _kind(kind: str, schema: JsonSchema, depth: int) -> str:
         return _PLAIN[kind]
     if kind == "array":
         items = schema.get("items", True)
-        item = to_type(items, depth + 1) if isinstance(items, (Mapping, bool)) and "prefixItems" not in schema else "unknown"
+        item = (
+            to_type(items, depth + 1)
+            if isinstance(items, (Mapping, bool)) and "prefixItems" not in schema
+            else "unknown"
+        )
         return f"({item})[]" if " " in item and not item.startswith("{") else f"{item}[]"
     if kind == "object":
         return _object(schema, depth)

@@ -41,6 +41,7 @@ class Polling:
         self._outgoing: list[str] = []
         self._size = 0
         self._watched = False
+        self._fetched = asyncio.get_running_loop().time()
         self._parting = False
         self._waiter: asyncio.Future[None] | None = None
         self._getting = False
@@ -60,7 +61,7 @@ class Polling:
         self._outgoing.append(packet.decode())
         self._size += len(packet)
         self.wake()
-        if self._watched and self._is_over(1.5, 4):
+        if self._watched and self._is_over(2, 4):
             self.session.end("slow consumer")
         elif not self._watched and self._is_over():
             self._watched = True
@@ -76,7 +77,11 @@ class Polling:
         self._free.set()
 
     def review(self, now: float) -> str:
-        return "slow consumer" if self._watched else ""
+        options = self._hub.options
+        if self._watched:
+            return "slow consumer"
+        late = now - self._fetched > options.ping_interval + options.ping_timeout
+        return "ping timeout" if late and self._outgoing and not self.upgrading else ""
 
     def close(self, code: int) -> None:
         if not self.closed and not self._parting:
@@ -156,6 +161,7 @@ class Polling:
         was_stalled = self.stalled
         self._size = 0
         self._watched = False
+        self._fetched = asyncio.get_running_loop().time()
         if self._parting:
             asyncio.get_running_loop().call_soon(self.abort)
         elif was_stalled:
@@ -182,7 +188,7 @@ class Polling:
             raise Gone from error
         return body
 
-    def _is_over(self, bytes_factor: float = 1, packets_factor: int = 1) -> bool:
+    def _is_over(self, bytes_factor: int = 1, packets_factor: int = 1) -> bool:
         options = self._hub.options
         return (
             self._size > options.outgoing_bytes * bytes_factor

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from hooks.errors import BadRequest, FeathersError, GeneralError
+from hooks.errors import BadRequest, GeneralError, to_feathers_error
 from server.engine import frames, log, packets
 from server.engine.carrier import Carrier
 from server.engine.gate import Gate
@@ -41,6 +41,7 @@ class Socket(Session):
         "_retiring",
         "_running",
         "_state",
+        "_unsent",
         "_waiting",
         "connection",
         "gate",
@@ -58,6 +59,7 @@ class Socket(Session):
         self._state = _NEW
         self._running = 0
         self._waiting: deque[_Call] | None = None
+        self._unsent: deque[tuple[bytes, tuple[Any, ...]]] | None = None
         self._parked = False
         self._retiring = False
         self._attachments = 0
@@ -91,12 +93,16 @@ class Socket(Session):
         super().end(reason, code)
         self._state = _REFUSED
         self._waiting = None
+        self._unsent = None
         self.hub.forget(self)
         if accepted:
             self.hub.start(self._disconnect(reason))
 
     def resume(self) -> None:
-        """Goes on with the calls that waited for the client to read."""
+        """Goes on with the answers and the calls that waited for the client to read."""
+        while self._unsent and not self.carrier.stalled:
+            self._answer(*self._unsent.popleft())
+            self._finish_call()
         self._proceed()
 
     def receive_binary(self) -> None:
@@ -241,25 +247,39 @@ class Socket(Session):
         gate = self.gate
         try:
             answer = await self.hub.handlers.call(self, name, arguments)
-            if ack:
-                self._answer(ack, answer)
         except Exception as error:
             log.logger.exception("a call failed")
-            if ack:
-                self._answer(ack, ((error if isinstance(error, FeathersError) else GeneralError()).to_json(),))
+            answer = (to_feathers_error(error).to_json(),)
         finally:
-            self._running -= 1
             self.hub.running_calls -= 1
             if gate is not None:
                 gate.leave()
-            if self._waiting:
-                self._proceed()
-            if self._retiring:
-                self._leave_if_idle()
+        if ack and self.open and (self._unsent or self.carrier.stalled):
+            # An event cannot wait until the client has read what came before it; an answer can, in its call's place.
+            if self._unsent is None:
+                self._unsent = deque()
+            self._unsent.append((ack, answer))
+        else:
+            if ack:
+                self._answer(ack, answer)
+            self._finish_call()
+
+    def _finish_call(self) -> None:
+        self._running -= 1
+        if self._waiting:
+            self._proceed()
+        if self._retiring:
+            self._leave_if_idle()
 
     def _answer(self, ack: bytes, arguments: tuple[Any, ...]) -> None:
-        if self.open:
-            self.carrier.write(packets.answer(ack, arguments))
+        if not self.open:
+            return
+        try:
+            packet = packets.answer(ack, arguments)
+        except TypeError:
+            log.logger.exception("an answer has no wire form")
+            packet = packets.answer(ack, (GeneralError().to_json(),))
+        self.carrier.write(packet)
 
     def _proceed(self) -> None:
         """Begins what waits, as far as there are places, and reads on when half of the waiting room is free."""

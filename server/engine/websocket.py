@@ -23,8 +23,8 @@ class WebSocket(FrameReader, asyncio.Protocol):
     """Frames go straight to the transport: no queue, no task.
 
     When the transport's buffer passes the high-water mark the client is *stalled* until it has read most of it, and
-    what is written meanwhile is counted. Past the options' bounds the client must make headway or is cut; at one and a
-    half times the bytes, or four times the packets, it is cut at once.
+    what is written meanwhile is counted. It must make some headway in the time of a ping; past the options' bounds, a
+    good deal in a few seconds; and at twice the bytes, or four times the packets, it is cut at once.
     """
 
     __slots__ = ("_begun", "_goodbye", "_hub", "_open", "_stall", "_transport", "receiver")
@@ -71,10 +71,11 @@ class WebSocket(FrameReader, asyncio.Protocol):
 
     def review(self, now: float) -> str:
         stall = self._stall
-        if stall is not None and stall.watched and not stall.moves(self._transport.get_write_buffer_size()):
-            return "slow consumer"
-        if stall is not None and stall.watched:
-            self.receiver.watch(self._hub.options.slow_after)
+        if stall is not None:
+            if not stall.moves(now, self._transport.get_write_buffer_size()):
+                return "slow consumer"
+            if stall.watched:
+                self.receiver.watch(self._hub.options.slow_after)
         if self._begun and now - self._begun > self._hub.options.message_timeout:
             return "message timeout"
         return ""
@@ -115,7 +116,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         if stall.add(size, pending):
             self.receiver.end("slow consumer")
         elif not stall.watched and stall.is_over(pending):
-            stall.start_watch(pending)
+            stall.start_watch(asyncio.get_running_loop().time(), pending)
             self.receiver.watch(self._hub.options.slow_after)
 
     def _leave(self) -> None:
@@ -137,7 +138,9 @@ class WebSocket(FrameReader, asyncio.Protocol):
             self._begun = asyncio.get_running_loop().time()
 
     def pause_writing(self) -> None:
-        self._stall = Stall(self._hub.options)
+        self._stall = Stall(
+            self._hub.options, asyncio.get_running_loop().time(), self._transport.get_write_buffer_size()
+        )
 
     def resume_writing(self) -> None:
         self._stall = None
@@ -172,24 +175,26 @@ class WebSocket(FrameReader, asyncio.Protocol):
 class Stall:
     """What was written since a client stopped reading, and how much of it still waits."""
 
-    __slots__ = ("_options", "_sent", "_sizes", "_total", "_waiting", "watched")
+    __slots__ = ("_asked", "_options", "_sent", "_sizes", "_total", "_waiting", "watched")
 
-    def __init__(self, options: Options) -> None:
+    def __init__(self, options: Options, now: float, pending: int) -> None:
         self._options = options
         self._sizes: deque[int] = deque()
         self._waiting = 0
         self._total = 0
-        self._sent = 0
+        self._sent = -pending
+        self._asked = now
         self.watched = False
+        """Whether it was past the bounds when it was last looked at."""
 
     def add(self, size: int, pending: int) -> bool:
         """Counts a frame; answers whether the client is so far behind that it must be cut at once."""
         self._sizes.append(size)
         self._waiting += size
         self._total += size
-        return self.watched and self.is_over(pending, 1.5, 4)
+        return self.watched and self.is_over(pending, 2, 4)
 
-    def is_over(self, pending: int, bytes_factor: float = 1, packets_factor: int = 1) -> bool:
+    def is_over(self, pending: int, bytes_factor: int = 1, packets_factor: int = 1) -> bool:
         """Whether more than the allowed bytes or packets wait, when `pending` bytes are in the transport's buffer."""
         if pending > self._options.outgoing_bytes * bytes_factor:
             return True
@@ -199,15 +204,17 @@ class Stall:
             self._waiting -= self._sizes.popleft()
         return len(self._sizes) > self._options.outgoing_packets * packets_factor
 
-    def start_watch(self, pending: int) -> None:
-        """From now on the client must make headway."""
+    def start_watch(self, now: float, pending: int) -> None:
+        """From now on the client must make headway quickly."""
         self.watched = True
-        self._sent = self._total - pending
+        self._asked, self._sent = now, self._total - pending
 
-    def moves(self, pending: int) -> bool:
-        """Whether the client has read enough since it was last asked, or is back within the bounds."""
-        if not self.is_over(pending):
-            self.watched = False
+    def moves(self, now: float, pending: int) -> bool:
+        """Whether the client has read enough for the time since it was last asked."""
+        options = self._options
+        was_watched, self.watched = self.watched, self.is_over(pending)
+        if not was_watched and now - self._asked < options.ping_timeout:
             return True
-        before, self._sent = self._sent, self._total - pending
-        return self._sent - before >= self._options.slow_rate * self._options.slow_after
+        before, self._asked, self._sent = self._sent, now, self._total - pending
+        wanted = options.slow_rate * options.slow_after if was_watched and self.watched else 1
+        return self._sent - before >= wanted

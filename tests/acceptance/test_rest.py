@@ -29,7 +29,7 @@ async def test_rest_failures_are_feathers_errors(url: str) -> None:
     assert failed(found["anonymous"], 401, "NotAuthenticated", "Not authenticated")
     assert failed(found["wrong"], 401, "NotAuthenticated", "Invalid login")
     assert failed(found["gone"], 404, "NotFound")
-    assert failed(found["service"], 404, "NotFound", "Path '/nothing' not found")
+    assert failed(found["service"], 404, "NotFound", "Path /nothing not found")
     assert failed(found["after"], 401, "NotAuthenticated")
     assert found["public"]["result"]["total"] == 0
 

@@ -334,7 +334,7 @@ class Wire:
         await self.socket.send_str(f"42{number}{arguments}")
         prefix = f"43{number}"
         while (packet := await self.receive()) is not None:
-            if packet.startswith(prefix):
+            if packet.startswith(prefix + "["):
                 answer: list[Any] = json.loads(packet.removeprefix(prefix))
                 return answer
         return None
@@ -348,9 +348,7 @@ async def wire(
     url = f"{roost.url}/socket.io/?EIO=4&transport=websocket&{query}"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(
-            URL(url, encoded=True), headers=headers, max_msg_size=max_size
-        ) as socket,
+        session.ws_connect(URL(url, encoded=True), headers=headers, max_msg_size=max_size) as socket,
     ):
         opened = await socket.receive_str(timeout=TIMEOUT)
         spoken = Wire(socket, json.loads(opened[1:])["sid"])

@@ -106,6 +106,11 @@ class RawSocket:
     async def __aexit__(self, *_: object) -> None:
         await self.abort()
 
+    @property
+    def socket(self) -> Any:
+        """The socket of the operating system."""
+        return self._writer.get_extra_info("socket")
+
     async def abort(self) -> None:
         """Drops the connection."""
         self._writer.transport.abort()

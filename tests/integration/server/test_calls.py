@@ -45,7 +45,10 @@ LONG = "x" * 300
 REFUSED = [
     # Arity, from nothing at all to far too much.
     *[CallScenario(method, (), 404, "Invalid service path") for method in ("find", "get", "create", "fly")],
-    *[CallScenario("find", ("messages", {}, *range(more)), 400, "Too many arguments for 'find'") for more in (1, 2, 50)],
+    *[
+        CallScenario("find", ("messages", {}, *range(more)), 400, "Too many arguments for 'find'")
+        for more in (1, 2, 50)
+    ],
     CallScenario("get", ("messages", NONE_FOUND, {}, 1), 400, "Too many arguments for 'get' method"),
     CallScenario("create", ("messages", {}, {}, {}), 400, "Too many arguments for 'create' method"),
     CallScenario("update", ("messages", "1", {}, {}, {}), 400, "Too many arguments for 'update' method"),
@@ -53,7 +56,10 @@ REFUSED = [
     CallScenario("remove", ("messages", "1", {}, {}), 400, "Too many arguments for 'remove' method"),
     CallScenario("fly", ("messages", {}, {}, {}), 400, "Too many arguments for 'fly' method"),
     # Paths.
-    *[CallScenario("find", (path, {}), 404, "Invalid service path") for path in (None, 5, True, 1.5, [], {}, ["users"])],
+    *[
+        CallScenario("find", (path, {}), 404, "Invalid service path")
+        for path in (None, 5, True, 1.5, [], {}, ["users"])
+    ],
     *[
         CallScenario("find", (path, {}), 404, f"Service '{path.strip('/')}' not found")
         for path in (
@@ -98,7 +104,22 @@ REFUSED = [
     *[
         CallScenario(method, ("messages", id, *data, {}), 400, "Invalid id")
         for method, data in (("get", ()), ("remove", ()), ("patch", ({"text": "x"},)), ("update", ({"text": "x"},)))
-        for id in (True, False, [], {}, ["a"], {"$ne": None}, {"a": "acme", "i": "x"}, "", 1.5, LONG, 1e300)
+        for id in (
+            True,
+            False,
+            [],
+            {},
+            ["a"],
+            {"$ne": None},
+            {"$ne": "x"},
+            {"$in": ["x"]},
+            {"$gt": ""},
+            {"a": "acme"},
+            "",
+            1.5,
+            LONG,
+            1e300,
+        )
     ],
     CallScenario("get", ("messages", None, {}), 400, "Invalid id"),
     CallScenario("get", ("messages",), 400, "Invalid id"),

@@ -128,7 +128,9 @@ async def test_changed_origins_hold_for_handshakes_and_requests(roost: Roost, el
 async def test_another_way_to_log_in_holds_at_once(roost: Roost, elsewhere: Backend) -> None:
     async with connect(roost, "acme") as ada:
         await ada.sign_up("ada@acme.example")
-        await elsewhere.tenants.apply(parse(TWO_APPS.replace("name: Acme", "name: Acme\n    auth: {username_field: email}")))
+        await elsewhere.tenants.apply(
+            parse(TWO_APPS.replace("name: Acme", "name: Acme\n    auth: {username_field: email}"))
+        )
 
         async def is_by_email() -> bool:
             data = {"strategy": "local", "email": "ada@acme.example", "password": "secret-123"}

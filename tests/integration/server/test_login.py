@@ -188,7 +188,9 @@ async def test_a_removed_user_is_logged_out_everywhere(shared: Roost) -> None:
 
         for client in (one, two):
             assert not await is_logged_in(client)
-            assert (await outcome(client, "create", "authentication", {"strategy": "jwt", "accessToken": one.token})).code == 401
+            assert (
+                await outcome(client, "create", "authentication", {"strategy": "jwt", "accessToken": one.token})
+            ).code == 401
         assert await is_logged_in(other)
         await two.take_events()
         await other.call("create", "messages", {"text": "x"}, {})

@@ -30,7 +30,7 @@ async def test_a_killed_database_is_an_outage_and_no_more() -> None:
                 await until(lambda: len(written) > 50)
 
                 await asyncio.to_thread(database.kill, 0)
-                await until(lambda: failures.total() >= 3 * CALLERS, 30)
+                await until(lambda: failures.total() >= CALLERS, 30)
 
                 async def is_ready(expected: int) -> bool:
                     return (await client.request("GET", "/ready")).status == expected

@@ -14,6 +14,7 @@ from hooks.tenancy import inject_app_id
 from hooks.tenant import AuthSettings, Tenant
 from services.application import Application
 from services.authentication.passwords import Passwords
+from services.base import Service
 from services.users import GUARDED, check_record, derive_key, require_login_fields, users_hooks
 
 ACME = Tenant(id="acme", name="Acme")
@@ -163,7 +164,7 @@ class Counting:
         return "hash"
 
 
-class Keeper:
+class Keeper(Service):
     """A service that keeps whatever it is given."""
 
     async def find(self, params: Params) -> list[Record]:

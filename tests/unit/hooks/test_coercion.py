@@ -29,7 +29,8 @@ SCHEMA = Schema(
 
 def coerced(query: Any, provider: str | None = "rest") -> Any:
     params = Params(tenant=Tenant("acme", "Acme"), provider=provider, query=query)
-    coerce_query(SCHEMA)(HookContext(app=None, service=None, path="people", method="find", params=params))
+    context = HookContext(app=None, service=None, path="people", method="find", params=params)  # type: ignore[arg-type]
+    coerce_query(SCHEMA)(context)
     return params.query
 
 

@@ -196,7 +196,7 @@ def test_depth_is_bounded() -> None:
     [
         ("10", 10), ("10abc", 10), ("1e3", 1), (5.9, 5), (-5.9, -5), ("", None), (" 7", 7), ("-3", -3), ("+3", 3),
         ("abc", None), (True, None), (False, None), (None, None), ({}, None), ([], None), (math.nan, None),
-        (math.inf, None), ("0x10", 0), ("٣", None), (7, 7),
+        (math.inf, None), ("0x10", 0), ("٣", None), (7, 7), (["5", 6], 5), ([[2]], 2),
     ],
 )  # fmt: skip
 def test_integers_are_read_as_javascript_does(value: object, expected: int | None) -> None:
@@ -249,7 +249,8 @@ def test_selects() -> None:
     assert parse({"$select": ["a", "b.c", "a", "b", "d.e"]}, PLAIN).select == ("a", "b", "d.e")
     assert parse({"$select": "name"}, PLAIN).select == ("name",)
     assert parse({"$select": []}, PLAIN).select == ()
-    for raw in (1, None, {"a": 1}, [1], [{"$where": 1}], ["$a"], [None], ["a"] * 101):
+    assert parse({"$select": None}, PLAIN).select is None
+    for raw in (1, {"a": 1}, [1], [{"$where": 1}], ["$a"], [None], ["a"] * 101):
         with pytest.raises(BadRequest):
             parse({"$select": raw}, PLAIN)
 
