@@ -45,17 +45,18 @@ def read_fields(properties: Mapping[str, Any]) -> dict[str, Field]:
 
 def field_at(fields: Mapping[str, Field], path: str) -> Field | None:
     """The field at a dotted path, through objects and lists of them; None when nothing is declared there."""
-    below, found = fields, None
+    below = fields
+    found: Field | None = None
     for name in path.split("."):
-        if found is not None and found.items is not None:
-            found = found.items
-            if name.isdecimal():
-                continue
+        if found is not None:
+            if found.items is not None:
+                found = found.items
+                if name.isdecimal():
+                    continue
             below = found.below
         found = below.get(name)
         if found is None:
             return None
-        below = found.below
     return found
 
 

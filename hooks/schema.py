@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from itertools import islice
 from typing import Any, Protocol
 
 import jsonschema_rs
@@ -73,20 +74,11 @@ class Schema:
         validator = self._whole if whole else self._part
         own = {key: value for key, value in record.items() if key not in _SERVER_FIELDS}
         try:
-            if validator.is_valid(own):
-                return []
+            return [] if validator.is_valid(own) else _faults(validator, own)
         except ValueError:
             # The server's own calls bring values that JSON has no word for.
             own = _as_json(own)
-            if validator.is_valid(own):
-                return []
-        faults: list[Fault] = []
-        for error in validator.iter_errors(own):
-            path = "/" + "/".join(map(str, error.instance_path))
-            faults.append({"path": path, "message": error.message[:MAX_MESSAGE]})
-            if len(faults) == MAX_FAULTS:
-                break
-        return faults
+            return [] if validator.is_valid(own) else _faults(validator, own)
 
     def read(self, record: Any, *, whole: bool) -> tuple[Any, list[Fault]]:
         """See `Shape`."""
@@ -264,6 +256,13 @@ def _as_json(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.isoformat() if value.tzinfo else f"{value.isoformat()}Z"
     return value if value is None or isinstance(value, (str, int, float)) else str(value)
+
+
+def _faults(validator: Any, record: Mapping[str, Any]) -> list[Fault]:
+    return [
+        {"path": "/" + "/".join(map(str, error.instance_path)), "message": error.message[:MAX_MESSAGE]}
+        for error in islice(validator.iter_errors(record), MAX_FAULTS)
+    ]
 
 
 def _entry(name: str, entry: Any) -> tuple[dict[str, Any], bool]:

@@ -133,6 +133,7 @@ class Sockets:
             query = {}
         elif not isinstance(query, dict):
             raise BadRequest("The query must be an object")
+        wire.check(values.get("id"))
         wire.check(query)
         wire.check_data(values.get("data"))
         params = connection.params(query)

@@ -12,10 +12,10 @@ from typing import Any, TypedDict
 import structlog
 
 from hooks.chain import Hooks, Next
-from hooks.context import HookContext, Params, Record
+from hooks.context import HookContext, Params
 from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
 from hooks.permit import Rules
-from hooks.projection import project
+from hooks.projection import project, selection
 from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
@@ -334,9 +334,8 @@ def answer(context: HookContext) -> Any:
     """
     outcome = context.outcome
     if context.method in EVENTS and "$select" in context.params.query:
-        select = context.params.query["$select"]
-        names = [select] if isinstance(select, str) else select
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        names = selection(context.params.query)
+        if names is None:
             return outcome
         names = [*names, "_id", getattr(context.service, "id", "_id")]
         if isinstance(outcome, list):

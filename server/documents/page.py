@@ -62,7 +62,11 @@ _MEANINGS = {
 }
 _ROOMS = {"find": "the rooms that this connection has joined", "create": "joins a room", "remove": "leaves a room"}
 _ACCESS: dict[Access, str] = {"public": "anyone", "authenticated": "logged in", "restricted": "logged in, own only"}
-_AUDIENCE = {"public": "everyone", "authenticated": "who is logged in", "chosen": "whom the service chooses"}
+_AUDIENCE = {
+    "public": "for everyone",
+    "authenticated": "for everyone who is logged in",
+    "chosen": "for those whom the service chooses",
+}
 
 
 def page(tenant: TenantDescription, url: str) -> str:
@@ -198,9 +202,8 @@ def _fields(service: ServiceDescription) -> Html:
 
 
 def _field(name: str, schema: JsonSchema, service: ServiceDescription) -> Html:
-    notes = [*_notes(schema)]
-    if name == service.id and service.kind == "records":
-        notes.insert(0, "names the record")
+    is_id = name == service.id and service.kind == "records"
+    notes = ["names the record"] if is_id else _notes(schema)
     return tag(
         "tr",
         tag("th", tag("code", name), scope="row"),
@@ -220,8 +223,8 @@ def _prose(text: str) -> Html:
 
 
 _LIMITS = (
-    ("minLength", "at least {} characters"),
-    ("maxLength", "at most {} characters"),
+    ("minLength", "length from {}"),
+    ("maxLength", "length to {}"),
     ("minimum", "≥ {}"),
     ("exclusiveMinimum", "> {}"),
     ("maximum", "≤ {}"),
@@ -237,7 +240,11 @@ _LIMITS = (
 
 
 def _notes(schema: JsonSchema) -> list[str]:
-    return [text.format(_plain(schema[keyword])) for keyword, text in _LIMITS if keyword in schema]
+    return [
+        text.format(_plain(schema[keyword]))
+        for keyword, text in _LIMITS
+        if keyword in schema and schema[keyword] != "password"
+    ]
 
 
 def _plain(value: Any) -> str:
@@ -246,7 +253,7 @@ def _plain(value: Any) -> str:
 
 def _event(service: ServiceDescription, event: EventDescription) -> Html:
     name = tag("code", f"{service.path} {event.name}")
-    return tag("li", name, tag("span", f" to {_AUDIENCE[event.audience]}", class_="note"))
+    return tag("li", name, tag("span", f" {_AUDIENCE[event.audience]}", class_="note"))
 
 
 def _rooms(service: ServiceDescription) -> Html | None:

@@ -19,6 +19,7 @@ _SERVICES = """
       notes: {paginate: false, multi: true, rules: {default: public}}
       codes: {id: code, multi: true, rules: {default: public}}
       drafts: {collection: messages, multi: true, rules: {default: public}}
+      lobby: {collection: notes, rules: {default: public}, rooms: {by: room, join: public}}
 """
 ALIKE = f"""
 tenants:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
+import structlog
 
 from server.main import Roost
 from tests.security.apps import ALIKE, NORTH, SOUTH, Side, side
@@ -34,3 +36,10 @@ async def south(alike: Roost) -> AsyncIterator[Side]:
     """Those who try to get at it."""
     async with side(alike, SOUTH) as people:
         yield people
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs() -> None:
+    """Tracebacks without local variables, as the server's own: the default would draw whole attacks."""
+    processors = (structlog.processors.add_log_level, structlog.processors.format_exc_info)
+    structlog.configure(processors=[*processors, structlog.processors.KeyValueRenderer()])

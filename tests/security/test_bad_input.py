@@ -13,7 +13,7 @@ import pytest_asyncio
 
 from server.main import Roost
 from tests.security.apps import NORTH, Side, stored
-from tests.support.client import CallError, Wire, outcome, rest, wire
+from tests.support.client import CallError, outcome, rest, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -126,8 +126,8 @@ ROWS = [
     *[Bad(call("patch", "notes", "ID", {key: 1}, {})) for key in KEYS],
     *[Bad(call("find", "notes", {"x": {"y": {key: 1}}})) for key in KEYS if not key.startswith("k")],
     *[Bad(call("find", "notes", {key: 1})) for key in KEYS if key not in ("a.b",)],
-    *[Bad(call("find", "notes", {"$select": [key]})) for key in KEYS if key not in ("a.b",)],
-    *[Bad(call("find", "notes", {"$sort": {key: 1}})) for key in KEYS if key not in ("a.b",)],
+    *[Bad(call("find", "notes", {"$select": [key]})) for key in KEYS if key not in ("a.b", "$where", "$")],
+    *[Bad(call("find", "notes", {"$sort": {key: 1}})) for key in KEYS if key not in ("a.b", "$where", "$")],
     Bad(call("create", "notes", {f"k{n}": 1 for n in range(10_001)}, {})),
     Bad(call("create", "notes", {"x": [0] * 10_001}, {})),
     Bad('["create","notes",{"%s":1},{}]' % ("k" * 900_000)),
@@ -148,7 +148,7 @@ ROWS = [
     *[Bad(f'["create","notes",{{"n":{number}}},{{}}]', may_close=True) for number in NUMBERS],
     *[Bad(f'["find","notes",{{"n":{{"$gt":{number}}}}}]', may_close=True) for number in NUMBERS],
     *[Bad(f'["get","notes",{number},{{}}]', may_close=True) for number in NUMBERS],
-    *[Bad(f'["get","notes",{number},{{}}]', may_close=True) for number in HUGE],
+    *[Bad(f'["get","notes",{number},{{}}]', (400, 404), may_close=True) for number in HUGE],
     # Limits of queries.
     *[Bad(call("find", "notes", {"$skip": skip})) for skip in (-1, 10_001, 1e9, "-5", "99999999999")],
     *[
@@ -156,7 +156,7 @@ ROWS = [
         for sort in ([], "x", 5, None, {"x": 0}, {"x": 2}, {"x": None}, {"x": []})
     ],
     Bad(call("find", "notes", {"$sort": {f"f{n}": 1 for n in range(9)}})),
-    *[Bad(call("find", "notes", {"$select": select})) for select in ({}, 5, None, [5], [None], [["x"]], ["x"] * 101)],
+    *[Bad(call("find", "notes", {"$select": select})) for select in ({}, 5, [5], [None], [["x"]], ["x"] * 101)],
     *[Bad(call("find", "notes", {key: value})) for key in ("$or", "$and") for value in ([], {}, "x", None, [5], [[]])],
     Bad(call("find", "notes", {"$or": [{"x": n} for n in range(21)]})),
     Bad(call("find", "notes", {"x": {"$in": [*range(501)]}})),
@@ -246,7 +246,7 @@ ROWS = [
     Bad('["create","notes",{"\\udc00":1},{}]', may_close=True),
     Bad('["find","notes",{"x":"\\ud800"}]', may_close=True),
     Bad('["get","notes","\\ud800",{}]', may_close=True),
-    Bad('["find","\\ud800",{}]', 404, may_close=True),
+    Bad('["find","\\ud800",{}]', (400, 404), may_close=True),
     Bad('["create","users",{"username":"\\ud800","password":"secret-123"},{}]', may_close=True),
     Bad('["find","notes",' + ",".join(["{}"] * 50) + "]"),
 ]
@@ -261,19 +261,6 @@ async def before(alike: Roost, north: Side) -> AsyncIterator[dict[str, list[Any]
     found = await stored(alike, NORTH)
     yield found
     assert await stored(alike, NORTH) == found
-
-
-@pytest.fixture(scope="module")
-def sockets() -> dict[str, Any]:
-    return {}
-
-
-@pytest_asyncio.fixture(loop_scope="module")
-async def mallory(alike: Roost, north: Side) -> AsyncIterator[Wire]:
-    """A bare socket of the north, logged in."""
-    async with wire(alike, "appId=north", headers={"Authorization": north.token}) as (socket, packet):
-        assert packet.startswith("40")
-        yield socket
 
 
 async def test_there_are_many_rows() -> None:
@@ -292,10 +279,7 @@ async def test_bad_packets_are_answered_and_nothing_is_stored(
         async with wire(alike, "appId=north", headers={"Authorization": north.token}) as (socket, packet):
             assert packet.startswith("40")
             while row is not None:
-                try:
-                    answer = await socket.ack(row.text.replace('"ID"', f'"{own_id}"'))
-                except TimeoutError:
-                    answer = ["silence"]
+                answer = await socket.ack(row.text.replace('"ID"', f'"{own_id}"'))
                 if not _is_right(row, answer):
                     wrong.append((str(row), answer))
                 row = next(rows, None)

@@ -14,9 +14,9 @@ from tests.support.client import CallError, connect, fresh, handshake, outcome, 
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PROBED = ("messages", "notes", "codes", "drafts", "users", "authentication")
+PROBED = ("messages", "notes", "codes", "drafts", "lobby", "users", "authentication", "rooms")
 each_transport = pytest.mark.parametrize("transport", ["socket", "http"])
-each_service = pytest.mark.parametrize("service", [path for path in PROBED if path != "authentication"])
+each_service = pytest.mark.parametrize("service", [*MULTI, "users"])
 
 
 async def test_every_service_is_probed(alike: Roost) -> None:
@@ -295,6 +295,25 @@ async def test_events_stay_at_home(north: Side, south: Side, transport: str) -> 
         await caller.call("patch", "users", speaker.user["_id"], {"n": 1}, {})
         assert len(await speaker.socket.take_events()) == 2
         await listener.socket.quiet()
+
+
+async def test_rooms_of_one_name_are_two_rooms(north: Side, south: Side) -> None:
+    for side in (north, south):
+        await side.socket.call("create", "rooms", {"service": "lobby", "room": "hall"}, {})
+    for speaker, listener in ((north, south), (south, north)):
+        record = await speaker.socket.call("create", "lobby", {"room": "hall", "text": "in the hall"}, {})
+        assert [event.record for event in await speaker.socket.take_events()] == [record]
+        await listener.socket.quiet()
+    for room in ("north/hall", "north hall", "hall\0north", "../north/hall"):
+        await outcome(south.socket, "create", "rooms", {"service": "lobby", "room": room}, {})
+    for service in ("north/lobby", "roost:everyone", "lobby/../north"):
+        assert (await outcome(south.socket, "create", "rooms", {"service": service, "room": "hall"}, {})).code >= 400
+    await north.socket.call("create", "lobby", {"room": "hall", "text": "in the hall"}, {})
+    await north.socket.take_events()
+    await south.socket.quiet()
+    for side in (north, south):
+        for record in await side.socket.call("find", "rooms", {}):
+            await side.socket.call("remove", "rooms", record["_id"], {})
 
 
 async def test_tokens_stay_at_home(alike: Roost, north: Side, south: Side) -> None:

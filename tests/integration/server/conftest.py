@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
+import pytest
 import pytest_asyncio
+import structlog
 
 from server.main import Roost
 from tests.support.roost import start_roost
@@ -19,3 +21,10 @@ async def shared(mongod: str) -> AsyncIterator[Roost]:
     yield roost
     await roost.drop()
     assert tripwire.violations == []
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_logs() -> None:
+    """Tracebacks without local variables, as the server's own: the default would draw whole attacks."""
+    processors = (structlog.processors.add_log_level, structlog.processors.format_exc_info)
+    structlog.configure(processors=[*processors, structlog.processors.KeyValueRenderer()])
