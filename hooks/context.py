@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 Record = dict[str, Any]
 """One document as seen outside the store: plain values, ObjectIds as they are, no `app_id`."""
+Verify = Callable[[Record], None]
+"""Raises BadRequest for a record that may not be kept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,22 @@ class Connection(Protocol):
     def channels(self) -> set[str]: ...
 
 
+@dataclass(slots=True, eq=False)
+class Guard:
+    """What a call must keep to because of access rules, and what it notes of the records that it writes."""
+
+    scope: Record | None = None
+    """A query that a record matches when the call reaches it, and when the call has changed or made it; None: any record."""
+    fields: frozenset[str] = frozenset()
+    """The fields that `scope` looks at."""
+    watch: frozenset[str] = frozenset()
+    """The fields on which it depends who may read a record."""
+    before: dict[Any, Record] = field(default_factory=dict)
+    """By id: records as they were, of which a watched field has changed."""
+    after: dict[Any, Record] = field(default_factory=dict)
+    """By id: the records as they were written or removed, whatever hooks make of them."""
+
+
 @dataclass(slots=True, kw_only=True)
 class Params:
     """What a call is asked with. A client influences `query` alone; everything else is set by the server."""
@@ -55,6 +73,14 @@ class Params:
     authentication: Authentication | None = None
     user: Record | None = None
     authenticated: bool = False
+    verify: Verify | None = None
+    """What a record must pass after a patch with update operators: set by hooks that know its schema."""
+    guard: Guard | None = None
+    """Set by access rules that are conditions."""
+
+    def guarded(self, guard: Guard | None) -> Params:
+        """A copy with this guard: a guard is for one call, and params may be handed on to others."""
+        return replace(self, guard=guard)
 
     def internal(self, query: Record | None = None) -> Params:
         """The params of a trusted call to another service, for the same tenant and user."""

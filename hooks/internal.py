@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, overload
 
+from bson import ObjectId
+
 from hooks.context import UNSET, Caller, HookContext, Params, Record
+
+RecordId = str | int | float | ObjectId
 
 
 class Kept(dict[str, Any]):
@@ -38,7 +42,7 @@ class Internal:
         records: list[Record] = found["data"] if isinstance(found, Mapping) else found
         return records
 
-    async def get(self, path: str, id: Any, query: Record | None = None) -> Record:
+    async def get(self, path: str, id: RecordId, query: Record | None = None) -> Record:
         """One record."""
         record: Record = _kept(await self._context(path, "get", query, id=id))
         return record
@@ -53,26 +57,26 @@ class Internal:
         """The new record, or the list of them."""
         return _kept(await self._context(path, "create", query, data=data))
 
-    async def update(self, path: str, id: Any, data: Record, query: Record | None = None) -> Record:
+    async def update(self, path: str, id: RecordId, data: Record, query: Record | None = None) -> Record:
         """The record that was replaced, as it is now."""
         record: Record = _kept(await self._context(path, "update", query, id=id, data=data))
         return record
 
     @overload
-    async def patch(self, path: str, id: None, data: Record, query: Record | None = None) -> list[Record]: ...
+    async def patch(self, path: str, id: RecordId, data: Record, query: Record | None = None) -> Record: ...
 
     @overload
-    async def patch(self, path: str, id: Any, data: Record, query: Record | None = None) -> Record: ...
+    async def patch(self, path: str, id: None, data: Record, query: Record | None = None) -> list[Record]: ...
 
     async def patch(self, path: str, id: Any, data: Record, query: Record | None = None) -> Any:
         """The changed record; with the id None the list of all that matched the query."""
         return _kept(await self._context(path, "patch", query, id=id, data=data))
 
     @overload
-    async def remove(self, path: str, id: None, query: Record | None = None) -> list[Record]: ...
+    async def remove(self, path: str, id: RecordId, query: Record | None = None) -> Record: ...
 
     @overload
-    async def remove(self, path: str, id: Any, query: Record | None = None) -> Record: ...
+    async def remove(self, path: str, id: None, query: Record | None = None) -> list[Record]: ...
 
     async def remove(self, path: str, id: Any, query: Record | None = None) -> Any:
         """The removed record; with the id None the list of all that matched the query."""

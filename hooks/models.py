@@ -78,6 +78,31 @@ class Model:
 
         return convert_query(query, self._adapter, convert), faults
 
+    def is_plain(self, path: str) -> bool:
+        """A model may say anything of a value."""
+        return False
+
+    def requires(self, name: str) -> bool:
+        """Whether a record must have the field."""
+        fields = self._whole.model_fields
+        return any(info.is_required() for own, info in fields.items() if (info.alias or own) == name)
+
+    def convert(self, path: str, value: Any) -> Any:
+        """A value at a path, or an item of the list there, as it is kept; lists item by item.
+
+        Raises:
+            ValueError: it has no form of the type.
+        """
+        adapter = self._adapter(path)
+        if adapter is None:
+            return value
+        if isinstance(value, list):
+            return [self.convert(path, item) for item in value]
+        try:
+            return _storable(adapter.validate_python(value))
+        except ValidationError as error:
+            raise ValueError(_faults(error)[0]["message"]) from error
+
     def _adapter(self, path: str) -> TypeAdapter[Any] | None:
         names = tuple("0" if name.isdecimal() else name for name in path.split("."))
         adapter = self._adapters.get(names)

@@ -1,75 +1,73 @@
-"""Access rules: who may call a method, and which records it then reaches.
-
-A rule is `"public"`, `"authenticated"`, `"nobody"`, or a query template such as `{"owner_id": "$user._id"}`: then the caller
-must be logged in, and the call reaches only the records that match.
-"""
+"""Access rules: who may call a method, and which records it then reaches. `hooks/rules.py` has their language."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+import inspect
+from collections.abc import Awaitable, Callable
 
 from hooks.authenticate import authenticate, identify
-from hooks.context import HookContext, Record
+from hooks.conditions import Conditions
+from hooks.context import Guard, HookContext, Params, Record
 from hooks.errors import Forbidden, MethodNotAllowed
+from hooks.rules import WORDS, Rule, check_rule, fields_of, needs_login, scope_of
 
-Rule = str | Mapping[str, Any]
-Rules = Mapping[str, Rule]
-"""A rule by method, and under `default` for the methods that are not named."""
-
-WORDS = ("public", "authenticated", "nobody")
-DEFAULT = "default"
-_USER = "$user."
+Permit = Callable[[HookContext], Awaitable[None] | None]
+_PLAIN = Conditions()
 
 
-def rule_for(rules: Rules, method: str) -> Rule:
-    """The rule of a method; what is not declared is open to nobody."""
-    return rules.get(method, rules.get(DEFAULT, "nobody"))
-
-
-def permit(rule: Rule) -> Callable[[HookContext], Awaitable[None] | None]:
+def permit(
+    rule: Rule, *, conditions: Conditions = _PLAIN, guards: bool = False, watch: frozenset[str] = frozenset()
+) -> Permit:
     """A before hook that enforces the rule on external calls. Internal calls are trusted.
+
+    A service that `guards` finds what records it may reach in `params.guard`; any other finds it in its query, as one more
+    condition. `watch` are the fields on which it depends who may read a record, for methods that may change them.
 
     Raises:
         ValueError: a rule that is none.
     """
-    if rule == "nobody":
-        return _refuse
-    if rule == "public":
-        return _welcome
-    if rule == "authenticated":
-        return _require_login
-    if isinstance(rule, Mapping):
-        template = dict(rule)
+    try:
+        check_rule(rule)
+    except ValueError as error:
+        raise ValueError(f"A rule {error}") from error
+    words: dict[Rule, Permit] = dict(zip(WORDS, (_welcome, _require_login, _refuse), strict=True))
+    if isinstance(rule, str):
+        return _watched(words[rule], watch) if watch and guards else words[rule]
+    fields = fields_of(rule)
+    sign_in = authenticate if needs_login(rule) else identify
 
-        async def restrict(context: HookContext) -> None:
-            if context.params.provider is None:
-                return
-            await authenticate(context)
-            _restrict(context, render(template, context.params.user))
+    async def restrict(context: HookContext) -> None:
+        params = context.params
+        scope: Record | None = None
+        if params.provider is not None:
+            await sign_in(context)
+            reached = scope_of(rule, caller(params))
+            if reached is False:
+                raise Forbidden()
+            if reached is not True:
+                scope = conditions(reached)
+        if not guards:
+            if scope is not None:
+                params.query = {**params.query, "$and": [*params.query.get("$and", []), scope]}
+        elif scope is not None or watch:
+            context.params = params.guarded(Guard(scope, fields, watch))
 
-        return restrict
-    raise ValueError(f"A rule is one of {', '.join(WORDS)} or a query, not {rule!r}")
+    return restrict
 
 
-def render(template: Any, user: Record | None) -> Any:
-    """A query template with each `$user.<path>` replaced by the user's value.
+def caller(params: Params) -> Record | None:
+    """Who calls, for rules: None is a stranger; a login without a user, such as an API key's, has no values."""
+    return params.user if params.user is not None or not params.authenticated else {}
 
-    Raises:
-        Forbidden: the user has no such value: a missing one must not match records that lack the field.
-    """
-    if isinstance(template, str) and template.startswith(_USER):
-        value: Any = user
-        for part in template.removeprefix(_USER).split("."):
-            value = value.get(part) if isinstance(value, Mapping) else None
-        if value is None:
-            raise Forbidden()
-        return value
-    if isinstance(template, Mapping):
-        return {key: render(value, user) for key, value in template.items()}
-    if isinstance(template, list):
-        return [render(item, user) for item in template]
-    return template
+
+def _watched(word: Permit, watch: frozenset[str]) -> Permit:
+    async def check(context: HookContext) -> None:
+        answer = word(context)
+        if inspect.isawaitable(answer):
+            await answer
+        context.params = context.params.guarded(Guard(watch=watch))
+
+    return check
 
 
 def _refuse(context: HookContext) -> None:
@@ -84,7 +82,3 @@ def _welcome(context: HookContext) -> Awaitable[None] | None:
 def _require_login(context: HookContext) -> Awaitable[None] | None:
     params = context.params
     return None if params.authenticated or params.provider is None else authenticate(context)
-
-
-def _restrict(context: HookContext, condition: Record) -> None:
-    context.params.query = {**context.params.query, "$and": [*context.params.query.get("$and", []), condition]}

@@ -6,7 +6,8 @@
     {"owner_id": "$user._id"}                     a query; `$user.<path>` and `$now` stand for the caller's values
 
 A comparison with a `$user` value that the caller does not have is false. So a stranger passes a query only by branches that
-do not ask who he is, such as `{"$or": [{"public": true}, {"owner_id": "$user._id"}]}`.
+do not ask who he is, such as `{"$or": [{"public": true}, {"owner_id": "$user._id"}]}`. Values are single ones and lists of
+them: an object, which a database could take for operators, and null, which equals what is missing, are none.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
+
+from bson import ObjectId
 
 from hooks.context import Record
 
@@ -28,6 +31,8 @@ USER: Final = "$user."
 NOW: Final = "$now"
 MAX_PARTS: Final = 50
 """Conditions of one rule, all levels together."""
+MAX_VALUES: Final = 100
+"""Values of one list in a rule."""
 
 Scope = bool | dict[str, Any]
 """What a caller reaches: True is every record, False none, else a query that no `$user` is left in."""
@@ -39,6 +44,10 @@ class _Missing:
 
 
 _MISSING: Final = _Missing()
+
+
+_OPERATORS: Final = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
+_RANGES: Final = frozenset({"$lt", "$lte", "$gt", "$gte"})
 
 
 def rule_for(rules: Rules, method: str) -> Rule:
@@ -89,12 +98,33 @@ def fields_of(rule: Rule) -> frozenset[str]:
     return _query_fields(rule)
 
 
+def user_fields_of(rule: Any) -> frozenset[str]:
+    """The top-level fields of the caller's record that a rule, or a template of one, asks for."""
+    if isinstance(rule, str):
+        return frozenset({rule.removeprefix(USER).partition(".")[0]} if rule.startswith(USER) else ())
+    if isinstance(rule, Mapping):
+        if "permission" in rule:
+            return frozenset({"permissions"})
+        rule = list(rule.values())
+    if not isinstance(rule, list):
+        return frozenset()
+    return frozenset[str]().union(*map(user_fields_of, rule))
+
+
 def user_value(user: Record | None, path: str) -> Any:
-    """The value at a dotted path of the caller's record, None where there is none; the id as the text that clients see."""
+    """The value at a dotted path of the caller's record, None where there is none; ids as the texts that clients see."""
     value: Any = user
     for part in path.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
-    return str(value) if path == "_id" and value is not None else value
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value if _plain(item) is not None]
+    return _plain(value)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, ObjectId):
+        return str(value)
+    return value if isinstance(value, (str, bool, int, float, datetime)) else None
 
 
 def _any(scopes: Sequence[Scope]) -> Scope:
@@ -143,17 +173,30 @@ def _render(value: Any, user: Record | None, now: datetime) -> Any:
             return _MISSING if found is None else found
         return value
     if isinstance(value, Mapping):
-        rendered = {key: _render(item, user, now) for key, item in value.items()}
-        if _MISSING in rendered.values():
-            return _MISSING
-        for operator in ("$in", "$nin"):
-            if operator in rendered and not isinstance(rendered[operator], list):
-                rendered[operator] = [rendered[operator]]
-        return rendered
+        rendered = {operator: _render_operand(operator, item, user, now) for operator, item in value.items()}
+        return _MISSING if any(item is _MISSING for item in rendered.values()) else rendered
     if isinstance(value, list):
         items = [_render(item, user, now) for item in value]
-        return [item for item in items if item is not _MISSING]
+        return _MISSING if any(item is _MISSING for item in items) else items
     return value
+
+
+def _render_operand(operator: str, operand: Any, user: Record | None, now: datetime) -> Any:
+    if operator not in ("$in", "$nin"):
+        return _render(operand, user, now)
+    given = operand if isinstance(operand, list) else [operand]
+    items: list[Any] = []
+    missing = 0
+    for item in given:
+        rendered = _render(item, user, now)
+        if rendered is _MISSING:
+            missing += 1
+        elif isinstance(rendered, list) and not isinstance(item, list):
+            items += rendered
+        else:
+            items.append(rendered)
+    # Of the values that one shall have, some may be missing; of those that one may not have, none.
+    return _MISSING if missing and (operator == "$nin" or missing == len(given)) else items
 
 
 def _query_fields(template: Mapping[str, Any]) -> frozenset[str]:
@@ -194,9 +237,6 @@ def _check(rule: object, budget: list[int]) -> None:
     _check_query(rule, budget)
 
 
-_OPERATORS: Final = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
-
-
 def _check_query(query: object, budget: list[int]) -> None:
     if not isinstance(query, Mapping) or not query:
         raise ValueError("a condition is an object of fields and values")
@@ -209,17 +249,45 @@ def _check_query(query: object, budget: list[int]) -> None:
                 raise ValueError(f"{key}: is a list of conditions")
             for branch in value:
                 _check_query(branch, budget)
-        elif not isinstance(key, str) or key.startswith("$") or not key:
-            raise ValueError(f"'{key}' is not a field, and of the operators only $or and $and stand here")
-        elif isinstance(value, Mapping):
-            unknown = [name for name in value if name not in _OPERATORS]
-            if unknown or not value:
-                raise ValueError(f"{key}: '{(unknown or [''])[0]}' is none of {', '.join(sorted(_OPERATORS))}")
-        _check_values(value)
+            continue
+        _check_field(key)
+        if isinstance(value, Mapping):
+            for operator, operand in (value or {"": None}).items():
+                _check_operand(key, operator, operand)
+        else:
+            _check_value(key, value)
 
 
-def _check_values(value: Any) -> None:
-    if isinstance(value, str) and value.startswith("$") and value != NOW and not value.startswith(USER):
-        raise ValueError(f"'{value}' is neither {NOW} nor {USER}<field>")
-    for item in value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ():
-        _check_values(item)
+def _check_field(name: object) -> None:
+    if not isinstance(name, str) or not all(part and part[0] != "$" for part in name.split(".")):
+        raise ValueError(f"'{name}' is not a field, and of the operators only $or and $and stand here")
+    if name.partition(".")[0] == "app_id" or name.startswith("_id."):
+        raise ValueError(f"'{name}' is nothing that a rule can ask for")
+
+
+def _check_operand(field: str, operator: str, operand: Any) -> None:
+    if operator not in _OPERATORS:
+        raise ValueError(f"{field}: '{operator}' is none of {', '.join(sorted(_OPERATORS))}")
+    if operand == NOW and operator in _RANGES:
+        return
+    if operator in ("$in", "$nin"):
+        if not isinstance(operand, list) and not (isinstance(operand, str) and operand.startswith(USER)):
+            raise ValueError(f"{field}: {operator} needs a list")
+    elif isinstance(operand, list):
+        raise ValueError(f"{field}: {operator} needs a single value")
+    _check_value(field, operand)
+
+
+def _check_value(field: str, value: Any) -> None:
+    if isinstance(value, list):
+        if len(value) > MAX_VALUES:
+            raise ValueError(f"{field}: a list has at most {MAX_VALUES} values")
+        for item in value:
+            _check_value(field, item)
+    elif isinstance(value, str):
+        if value == NOW:
+            raise ValueError(f"{field}: {NOW} is compared by {', '.join(sorted(_RANGES))}")
+        if value.startswith("$") and (not value.startswith(USER) or not all(value.split("."))):
+            raise ValueError(f"{field}: '{value}' is neither {NOW} nor {USER}<field>")
+    elif value is not None and not isinstance(value, (bool, int, float)):
+        raise ValueError(f"{field}: is compared with texts, numbers, true, false, null and lists of them")

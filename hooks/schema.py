@@ -7,43 +7,27 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from itertools import islice
-from typing import Any, Protocol
+from typing import Any
 
 import jsonschema_rs
 from bson import ObjectId
 from pydantic import BaseModel
 
 from hooks.context import HookContext
-from hooks.errors import BadRequest
-from hooks.fields import Field, as_json_schema, convert_query, field_at, query_to_ids, read_fields, to_ids
+from hooks.fields import KEYWORD, Field, as_json_schema, convert_query, field_at, query_to_ids, read_fields, to_ids
 from hooks.models import Model
+from hooks.operations import is_operation, read_operations
+from hooks.shape import MAX_FAULTS, Fault, Shape, failed
 from hooks.tenancy import FIELD
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-MAX_FAULTS = 50
-"""Faults that one answer names."""
 MAX_MESSAGE = 300
-
-Fault = dict[str, str]
-"""`{path, message}`; the path is a JSON pointer such as `/0/author/name`."""
-
-
-class Shape(Protocol):
-    """What records and queries of a service look like."""
-
-    def read(self, record: Any, *, whole: bool) -> tuple[Any, list[Fault]]:
-        """A record as it is to be kept, and its faults. A patch is not `whole`."""
-        ...
-
-    def read_query(self, query: Any) -> tuple[Any, list[Fault]]:
-        """A query with values of the fields' types, and its faults."""
-        ...
 
 
 class Schema:
     """A compiled record schema: one validator for whole records, one for the partial data of a patch."""
 
-    __slots__ = ("_part", "_whole", "fields", "has_ids", "properties")
+    __slots__ = ("_is_open", "_part", "_required", "_whole", "fields", "has_ids", "properties")
 
     def __init__(self, declared: Mapping[str, Any]) -> None:
         """`declared` is `{field: {type, required?, ...}}`; the key `additionalProperties: false` refuses other fields.
@@ -58,9 +42,11 @@ class Schema:
         self.fields = read_fields(self.properties)
         self.has_ids = any(field.has_ids for field in self.fields.values())
         required = [name for name, (_, is_required) in entries.items() if is_required]
+        self._required = frozenset(required)
         extra = declared.get("additionalProperties", True)
         if not isinstance(extra, bool):
             raise ValueError("additionalProperties: must be true or false")
+        self._is_open = extra
         plain = {name: as_json_schema(entry) for name, entry in self.properties.items()}
         schema = {"$schema": DIALECT, "type": "object", "properties": plain, "additionalProperties": extra}
         try:
@@ -105,8 +91,29 @@ class Schema:
 
         return convert_query(query, lambda path: field_at(self.fields, path), convert), faults
 
+    def is_plain(self, path: str) -> bool:
+        """See `Shape`."""
+        root, dot, _ = path.partition(".")
+        entry = self.properties.get(root)
+        if entry is None:
+            return not dot or self._is_open
+        return not dot and entry.keys() <= _TELLING_TYPES
+
+    def requires(self, name: str) -> bool:
+        """See `Shape`."""
+        return name in self._required
+
+    def convert(self, path: str, value: Any) -> Any:
+        """See `Shape`."""
+        field = field_at(self.fields, path)
+        return value if field is None else to_ids(value, field if isinstance(value, list) else field.compared)
+
 
 _SERVER_FIELDS = frozenset({"_id", FIELD})
+_TELLING_TYPES = frozenset(
+    {"type", "items", KEYWORD, "title", "description", "default", "examples", "deprecated", "readOnly", "writeOnly"}
+)
+"""Keywords of a field that say nothing of its value but the type, and of a list nothing but the items."""
 
 
 def validate_data(
@@ -114,8 +121,9 @@ def validate_data(
 ) -> Callable[[HookContext], None]:
     """A before hook for methods with data: by one schema or model for all, or by `{create, patch, update}`.
 
-    A patch is checked in the fields that it has. A model replaces the data by its own view of it; what it has for fields
-    that were not sent is added on create and update alone. Methods that a mapping does not name are let through.
+    A patch is checked in the fields that it has, and with update operators in what these make of them. A model replaces
+    the data by its own view of it; what it has for fields that were not sent is added on create and update alone.
+    Methods that a mapping does not name are let through.
 
     Raises:
         BadRequest: `validation failed`, with a list of `{path, message}` in `data` and `errors`.
@@ -130,6 +138,9 @@ def validate_data(
             return
         data = context.data
         whole = method != "patch"
+        if not whole and is_operation(data):
+            context.data, context.params.verify = read_operations(chosen, data)
+            return
         if isinstance(data, list):
             faults: list[Fault] = []
             records = []
@@ -178,12 +189,6 @@ def convert_ids(schema: Schema) -> Callable[[HookContext], None]:
     return convert
 
 
-def failed(faults: list[Fault]) -> BadRequest:
-    """The error that names the faults."""
-    named = faults[:MAX_FAULTS]
-    return BadRequest("validation failed", data=named, errors=named)
-
-
 _WITHOUT_DATA = frozenset({"find", "get", "remove"})
 _NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
 _FORCED = re.compile(r"^/\$and/[0-9]+")
@@ -226,11 +231,14 @@ def _from_text(text: str, types: frozenset[str]) -> Any:
     if not text:
         return None
     if ("number" in types or "integer" in types) and _NUMBER.fullmatch(text):
-        number = float(text)
-        if number.is_integer() and abs(number) < 2**63:
-            return int(text) if text.lstrip("+-").isdecimal() else int(number)
-        if math.isfinite(number):
+        number = int(text) if text.lstrip("+-").isdecimal() else float(text)
+        if isinstance(number, float) and number.is_integer():
+            number = int(number)
+        if -(2**63) <= number < 2**63:
             return number
+        if math.isfinite(float(number)):
+            # Beyond 64 bits a database has floating point numbers alone.
+            return float(number)
     if "boolean" in types and text in _BOOLEANS:
         return _BOOLEANS[text]
     raise ValueError(_expected(types))

@@ -23,10 +23,69 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class ExternalSettings:
+    """An identity provider whose tokens are taken as a proof of who somebody is."""
+
+    issuer: str
+    audience: str
+    jwks_url: str | None = None
+    jwks: Mapping[str, Any] | None = None
+    """The provider's public keys, `{keys: [JWK, ...]}`; without them they are fetched from `jwks_url`."""
+    tenant_claim: str = "tid"
+    tenant_value: str = ""
+    """What the claim must say: tokens that the provider made for others are none for this app."""
+
+
+@dataclass(frozen=True, slots=True)
+class PasswordSettings:
+    """How many characters a new password may have."""
+
+    min: int = 8
+    max: int = 128
+
+
+@dataclass(frozen=True, slots=True)
+class EmailSettings:
+    """The mails that a tenant's users get."""
+
+    from_name: str | None = None
+    """Whose name stands before the sender's address; None is the tenant's own."""
+    url: str | None = None
+    """The app's page for links in mails; without one a mail carries the bare code."""
+    templates: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    """`{subject, text, html}` by kind of mail, in place of the built-in ones."""
+
+
+@dataclass(frozen=True, slots=True)
 class AuthSettings:
     """How users of the tenant log in."""
 
     username_field: str = "username"
+    strategies: tuple[str, ...] = ("local", "jwt", "refresh", "api_key", "external")
+    """Those of Roost's own ways of logging in that there are; each needs what it is about to be there as well."""
+    access_token_lifetime: int | None = None
+    """Seconds; None is the server's own setting."""
+    refresh_token_lifetime: int = 30 * 24 * 60 * 60
+    """Seconds for which a refresh token that is not used can still be."""
+    external: ExternalSettings | None = None
+    enumeration: str = "open"
+    """`open` tells who signs up that a name is taken; `protected` tells nobody who has an account."""
+    require_verified: bool = False
+    password: PasswordSettings = PasswordSettings()
+    email: EmailSettings = EmailSettings()
+
+    @property
+    def protected(self) -> bool:
+        """Whether no answer may tell who has an account."""
+        return self.enumeration == "protected"
+
+    @property
+    def must_verify(self) -> bool:
+        """Whether a password logs in only after the address was confirmed.
+
+        Protected tenants always ask for it: a login right after a sign-up would tell whether the name was free.
+        """
+        return self.require_verified or self.protected
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,17 @@ import typer
 import uvloop
 
 from hooks.errors import FeathersError
+from hooks.tenant import Tenant
 from server import logs
 from server.documents.typescript import typescript
-from server.main import Roost, StartError, configure, open_backend
+from server.main import Backend, Roost, StartError, configure, open_backend
 from server.settings import Settings, SettingsError, load
 from services import declaration
 from services.control.tenants import Change
 from services.declaration import DeclarationError, TenantDeclaration
 from services.description import describe
+from services.isolation import Isolation
+from services.users import grant
 
 cli = typer.Typer(
     help="Roost: one realtime server for many apps. Every setting is also an environment variable, ROOST_<NAME>.",
@@ -29,7 +32,14 @@ cli = typer.Typer(
 )
 tenants = typer.Typer(help="Create, list and show the apps that are hosted.", no_args_is_help=True)
 cli.add_typer(tenants, name="tenants")
+users = typer.Typer(help="Give users permissions, and take them away.", no_args_is_help=True)
+cli.add_typer(users, name="users")
+keys = typer.Typer(help="Replace and list the keys that sign an app's access tokens.", no_args_is_help=True)
+cli.add_typer(keys, name="keys")
 
+App = Annotated[str, typer.Argument(help="The appId.")]
+Name = Annotated[str, typer.Argument(help="The user's name.")]
+Permission = Annotated[str, typer.Argument(help="The permission; 'admin' manages API keys.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
 
 
@@ -91,6 +101,36 @@ def show_tenant(id: Annotated[str, typer.Argument(help="The appId.")], data: Dat
     _run(lambda settings: _show(settings, id), data=data)
 
 
+@users.command("grant")
+def grant_permission(app: App, name: Name, permission: Permission, data: Data = None) -> None:
+    """Give a user a permission."""
+    _run(lambda settings: _grant(settings, app, name, permission), data=data)
+
+
+@users.command("withdraw")
+def withdraw_permission(app: App, name: Name, permission: Permission, data: Data = None) -> None:
+    """Take a permission from a user."""
+    _run(lambda settings: _grant(settings, app, name, permission, withdraw=True), data=data)
+
+
+@keys.command("rotate")
+def rotate_keys(
+    app: App,
+    overlap: Annotated[
+        float, typer.Option(min=0, help="Seconds for which tokens that older keys have signed are still accepted.")
+    ] = 86_400,
+    data: Data = None,
+) -> None:
+    """Make a new signing key; with --overlap 0 everybody has to log in again at once."""
+    _run(lambda settings: _rotate(settings, app, overlap), data=data)
+
+
+@keys.command("list")
+def list_keys(app: App, data: Data = None) -> None:
+    """List an app's signing keys, the oldest first."""
+    _run(lambda settings: _list_keys(settings, app), data=data)
+
+
 async def _serve(settings: Settings, file: Path | None) -> None:
     declared = declaration.read(file) if file is not None else None
     roost = await Roost.start(settings, declared)
@@ -135,9 +175,7 @@ async def _list(settings: Settings) -> None:
 
 async def _show(settings: Settings, id: str) -> None:
     async with open_backend(settings) as backend:
-        tenant = await backend.tenants.get(id)
-    if tenant is None:
-        raise StartError(f"There is no tenant '{id}'")
+        tenant = await _tenant(backend, id)
     typer.echo(f"id:       {tenant.id}\nname:     {tenant.name}\nstatus:   {tenant.status}\nepoch:    {tenant.epoch}")
     typer.echo(f"login by: {tenant.auth.username_field}\norigins:  {', '.join(sorted(tenant.allowed_origins)) or '-'}")
     for path, service in tenant.services.items():
@@ -166,6 +204,37 @@ def _write(file: Path, text: str) -> None:
         file.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StartError(f"{file}: cannot be written ({error.strerror})") from error
+
+
+async def _grant(settings: Settings, app: str, name: str, permission: str, *, withdraw: bool = False) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        found = await grant(Isolation(backend.deployment), tenant, name, permission, withdraw=withdraw)
+    typer.echo(f"{name}: {', '.join(found.get('permissions', [])) or 'no permissions'}")
+
+
+async def _rotate(settings: Settings, app: str, overlap: float) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        record = await backend.keys.rotate(tenant.id, overlap)
+        # Only now: a server that looks at the tenant again has to find the keys as they are.
+        await backend.tenants.touch(tenant.id)
+    typer.echo(f"{app}: {record.kid} signs from now on; older keys are accepted for {overlap:g} s")
+
+
+async def _list_keys(settings: Settings, app: str) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        for record in await backend.keys.records(tenant.id):
+            retires = f"until {record.retires_at:%Y-%m-%d %H:%M:%S} UTC" if record.retires_at else "no end"
+            typer.echo(f"{record.kid}\t{record.state}\tsince {record.created_at:%Y-%m-%d %H:%M:%S} UTC\t{retires}")
+
+
+async def _tenant(backend: Backend, id: str) -> Tenant:
+    tenant = await backend.tenants.get(id)
+    if tenant is None:
+        raise StartError(f"There is no tenant '{id}'")
+    return tenant
 
 
 def _declare(id: str, name: str | None, origins: list[str]) -> TenantDeclaration:

@@ -7,17 +7,25 @@ import time
 from collections.abc import Iterator
 
 from hooks.context import Authentication, Record
+from hooks.scopes import STRATEGY
 from hooks.tenant import Tenant
 from server.connection import Connection
 from services.channels import AUTHENTICATED, EVERYONE, Channels
+from services.readers import Readers
+
+_Key = tuple[str, str]
+"""A tenant's id, and one that is its own."""
 
 
 class Connections:
     """All connections of this process; also the `Sessions` that the authentication service logs in and out."""
 
-    def __init__(self, channels: Channels) -> None:
+    def __init__(self, channels: Channels, readers: Readers) -> None:
         self._channels = channels
+        self._readers = readers
         self._by_tenant: dict[str, dict[str, Connection]] = {}
+        self._by_user: dict[_Key, dict[Connection, None]] = {}
+        self._by_session: dict[_Key, dict[Connection, None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def add(self, connection: Connection) -> None:
@@ -64,23 +72,49 @@ class Connections:
             return
         connection.authentication = authentication
         connection.user = user
-        self._channels.join(connection, AUTHENTICATED)
-        self._arm(connection, float(authentication.payload["exp"]))
+        for index, key in self._places(connection):
+            index.setdefault(key, {})[connection] = None
+        if hears_all(authentication):
+            self._channels.join(connection, AUTHENTICATED)
+            self._readers.enter(connection)
+        expires = authentication.payload.get("exp")
+        if expires is not None:
+            self._arm(connection, float(expires))
 
     async def logout(self, connection: Connection) -> None:
         """Makes the connection a stranger's: it leaves all channels but that of everyone; the socket stays open."""
         self._leave(connection)
 
-    def update_user(self, tenant_id: str, user_id: str, user: Record | None) -> list[Connection]:
-        """Gives the user's connections the new record; those of a removed user (None) are returned to be logged out."""
-        gone = []
-        for connection in self.of(tenant_id):
-            if connection.user is not None and str(connection.user["_id"]) == user_id:
-                if user is None:
-                    gone.append(connection)
-                else:
-                    connection.user = user
-        return gone
+    async def end_session(self, tenant_id: str, session_id: str) -> None:
+        """Logs out every connection of the session."""
+        for connection in self.of_session(tenant_id, session_id):
+            self._leave(connection)
+
+    async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
+        """Logs out every connection of the user, except those of the session that `but` names."""
+        for connection in self.of_user(tenant_id, user_id):
+            if but is None or session_of(connection) != but:
+                self._leave(connection)
+
+    def of_user(self, tenant_id: str, user_id: str) -> list[Connection]:
+        """The connections that are logged in as this user."""
+        return [*self._by_user.get((tenant_id, user_id), ())]
+
+    def of_session(self, tenant_id: str, session_id: str) -> list[Connection]:
+        """The connections whose access token belongs to this session."""
+        return [*self._by_session.get((tenant_id, session_id), ())]
+
+    def logged_in(self) -> list[Connection]:
+        """All connections that are logged in."""
+        return [*{connection: None for members in self._by_user.values() for connection in members}]
+
+    def update_user(self, tenant_id: str, user_id: str, user: Record) -> None:
+        """Gives the user's connections the new record."""
+        for connection in self.of_user(tenant_id, user_id):
+            self._readers.leave(connection)
+            connection.user = user
+            if AUTHENTICATED in connection.channels:
+                self._readers.enter(connection)
 
     def _arm(self, connection: Connection, expires: float) -> None:
         # The loop's timers are good for some weeks; a token that lives longer is looked at again by then.
@@ -98,9 +132,35 @@ class Connections:
         self._channels.leave_all(connection)
         self._channels.join(connection, EVERYONE)
 
+    def _places(self, connection: Connection) -> Iterator[tuple[dict[_Key, dict[Connection, None]], _Key]]:
+        """Where a connection is found by its login."""
+        session = session_of(connection)
+        if connection.user is not None:
+            yield self._by_user, (connection.tenant.id, str(connection.user["_id"]))
+        if session is not None:
+            yield self._by_session, (connection.tenant.id, session)
+
     def _forget_login(self, connection: Connection) -> None:
+        self._readers.leave(connection)
+        for index, key in self._places(connection):
+            members = index.get(key, {})
+            members.pop(connection, None)
+            if not members:
+                index.pop(key, None)
         if connection.expiry is not None:
             connection.expiry.cancel()
         connection.expiry = None
         connection.authentication = None
         connection.user = None
+
+
+def session_of(connection: Connection) -> str | None:
+    """The session of the connection's access token, if it has one."""
+    login = connection.authentication
+    session = None if login is None else login.payload.get("sid")
+    return session if isinstance(session, str) else None
+
+
+def hears_all(login: Authentication) -> bool:
+    """Whether a login hears what is for all who are logged in: users do, and API keys whose scope is everything."""
+    return login.strategy != STRATEGY or "*" in login.payload["scopes"]

@@ -8,11 +8,13 @@ from typing import Any
 from multidict import MultiMapping
 
 from hooks.errors import BadRequest, Forbidden, NotFound
+from hooks.scopes import KEY_PREFIX
 from hooks.tenant import Tenant
 from services.control.catalogue import Catalogue
 
 APP_ID = "appId"
 HEADER = "x-app-id"
+API_KEY = "X-Api-Key"
 
 
 async def resolve(catalogue: Catalogue, app_id: str) -> Tenant:
@@ -60,12 +62,21 @@ def check_origin(tenant: Tenant, origins: list[str]) -> None:
         raise Forbidden(f"The origin '{origins[0][:100]}' is not allowed for the app '{tenant.id}'", data=data)
 
 
+def credential(headers: MultiMapping[str]) -> str | None:
+    """What a request brings to prove who calls: the API key of `X-Api-Key`, else the token or key of `Authorization`."""
+    key = headers.get(API_KEY)
+    if key is None:
+        return bearer(headers.get("Authorization"))
+    # What is no key must be refused as one, and never be taken for a token.
+    return key if key.startswith(KEY_PREFIX) else KEY_PREFIX
+
+
 def bearer(header: str | None) -> str | None:
-    """The token of an Authorization header: `Bearer` or `JWT` in any case, or bare; other schemes are none."""
+    """The token of an Authorization header: `Bearer`, `JWT` or `ApiKey` in any case, or bare; other schemes are none."""
     if not header:
         return None
     scheme, _, rest = header.strip().partition(" ")
-    named = scheme.lower() in ("bearer", "jwt")
+    named = scheme.lower() in ("bearer", "jwt", "apikey")
     if rest:
         return rest.strip() if named else None
     return None if named else scheme or None

@@ -16,34 +16,56 @@ from aiohttp import web
 
 from hooks.context import HookContext
 from hooks.errors import FeathersError
+from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.connections import Connections
 from server.documents.routes import Documents
 from server.engine import Engine
 from server.health import Health
 from server.jwks import Jwks
+from server.logins import CHANGING, ENDING, Logins
+from server.outbound import Outbound
 from server.pages import Pages
 from server.publish import Publisher
 from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
-from services import rooms
+from services import rooms, sessions
+from services.accounts.hooks import account_hooks, hush_users
+from services.accounts.letters import Letters
+from services.accounts.service import PATH as ACCOUNTS
+from services.accounts.service import AccountsService
+from services.accounts.tokens import AccountTokens
+from services.api_keys import API_KEYS_RULES, ApiKeysService
+from services.api_keys import PATH as API_KEYS
 from services.application import Application, Storage
+from services.authentication.api_keys import ApiKeys
+from services.authentication.directory import Directory
+from services.authentication.external import ExternalStrategy
+from services.authentication.identities import Identities
 from services.authentication.keys import Keys
+from services.authentication.keysets import KeySets
+from services.authentication.ledger import Ledger
 from services.authentication.master import MasterKey
 from services.authentication.passwords import Passwords
 from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
 from services.authentication.tokens import Tokens
 from services.control.catalogue import Catalogue
+from services.control.changes import Changes
 from services.control.keys import MongoKeyStore
 from services.control.tenants import Tenants, control_database
 from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
 from services.declaration import Declaration
 from services.declared import DeclaredServices
+from services.errands import Errands
 from services.isolation import Isolation
-from services.users import USERS_RULES, UsersService, users_hooks
+from services.mail.mailers import choose_mailer
+from services.mail.message import Mailer
+from services.mail.outbox import Outbox
+from services.registration import HooksByKind
+from services.users import USERS_RULES, UsersService, session_hooks, users_hooks
 
 log = structlog.get_logger()
 
@@ -117,17 +139,46 @@ class Roost:
         self.backend = backend
         self._resources = resources
         self.app = Application()
-        self.connections = Connections(self.app.channels)
+        self.connections = Connections(self.app.channels, self.app.readers)
         self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
         self.catalogue.on_change(self.connections.refresh)
         isolation = Isolation(deployment)
         self.app.storage = Storage(deployment, partial(deployment.ensure, settings.database))
         self.app.declared = DeclaredServices(self.app, isolation)
-        self.app.deliver = Publisher(self.app.publishers)
+        self.app.deliver = hush_users(Publisher(self.app.publishers))
+        self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
         self.passwords = Passwords()
+        self.ledger = Ledger(isolation, self.connections)
+        self.api_keys = ApiKeys(isolation, self.connections)
+        self.outbound = Outbound(allow_private=settings.outbound_private)
+        tokens = Tokens(backend.keys, lifetime=settings.token_lifetime)
+        directory = Directory(self.app)
+        identities = Identities(isolation, directory)
         self.authentication = AuthenticationService(
-            self.app, Tokens(backend.keys, lifetime=settings.token_lifetime), self.passwords, sessions=self.connections
+            self.app,
+            tokens,
+            self.passwords,
+            self.ledger,
+            self.api_keys,
+            external=ExternalStrategy(identities, KeySets(self.outbound.get)),
+            sessions=self.connections,
+        )
+        self.logins = Logins(
+            self.connections,
+            self.authentication,
+            directory=directory,
+            tokens=tokens,
+            signing=backend.keys,
+            sessions=self.ledger,
+            keys=self.api_keys,
+        )
+        self.catalogue.on_change(self.logins.follow_tenant)
+        self.changes = Changes(
+            deployment,
+            database=settings.database,
+            updates=CHANGING,
+            deletions=ENDING,
         )
         self.app.authenticator = self.authentication.authenticate
         self.app.use(
@@ -139,9 +190,27 @@ class Roost:
                 "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
             },
         )
-        users = self.app.use("users", UsersService(isolation), rules=USERS_RULES, hooks=users_hooks(self.passwords))
+        users = self.app.use("users", UsersService(isolation, self.app.asked_fields), rules=USERS_RULES, hooks=users_hooks(self.passwords))
+        users.add_hooks(session_hooks(self.ledger, identities))
         for event in ("patched", "updated", "removed"):
             users.on(event, self._follow_user)
+        quiet: HooksByKind = {"before": {"all": [silence]}}
+        self.app.use(sessions.PATH, sessions.SessionsService(self.ledger), rules=sessions.SESSIONS_RULES, hooks=quiet)
+        keys_service = ApiKeysService(self.api_keys, directory)
+        self.app.use(API_KEYS, keys_service, rules=API_KEYS_RULES, hooks=quiet)
+        self.outbox = Outbox(_mailer(settings))
+        self.errands = Errands("accounts", at_once=8, most=1000)
+        account_tokens = AccountTokens(isolation)
+        letters = Letters(self.outbox, account_tokens)
+        users.add_hooks(account_hooks(account_tokens, letters, self.errands))
+        self.app.use(
+            ACCOUNTS,
+            AccountsService(
+                self.app, account_tokens, letters, self.errands, self.passwords, asked=self.app.asked_fields
+            ),
+            rules={"create": "public"},
+            hooks={"before": {"all": [silence]}},
+        )
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks={"before": {"all": [silence]}})
         self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication))
         self.pages = Pages(settings.example)
@@ -205,9 +274,17 @@ class Roost:
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         stack.callback(self.passwords.close)
+        stack.push_async_callback(self.outbox.stop)
+        stack.push_async_callback(self.errands.stop)
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.load_all()
+        await self.backend.tenants.prepare_own_collections()
+        stack.callback(self.logins.close)
+        await self.logins.watch_keys()
+        await self.changes.start(self.logins.hear, self.logins.review)
+        stack.push_async_callback(self.changes.stop)
+        stack.push_async_callback(self.outbound.close)
         await self.app.setup()
         stack.push_async_callback(self.app.teardown)
         web_app = self._web_app()
@@ -253,10 +330,7 @@ class Roost:
 
     async def _follow_user(self, user: Any, context: HookContext) -> None:
         """Live connections see their user's changes at once, and a removed user is logged out."""
-        removed = context.method == "remove"
-        gone = self.connections.update_user(context.tenant.id, str(user["_id"]), None if removed else user)
-        for connection in gone:
-            await self.connections.logout(connection)
+        await self.logins.follow_user(context.tenant.id, user, removed=context.method == "remove")
 
 
 TENANCY_HOOKS: dict[str, Any] = {
@@ -290,6 +364,14 @@ async def configure(app: Application, module: str) -> None:
     outcome = found.configure(app)
     if inspect.isawaitable(outcome):
         await outcome
+
+
+def _mailer(settings: Settings) -> Mailer:
+    url = None if settings.smtp_url is None else settings.smtp_url.get_secret_value()
+    try:
+        return choose_mailer(url, settings.mail_from, settings.data / "mail")
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _master_key(settings: Settings) -> MasterKey:

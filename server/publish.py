@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from hooks.context import UNSET
 from server.connection import Connection
 from server.engine import Frame
 from services.application import Event
@@ -18,18 +17,19 @@ class Publisher:
         self._publishers = publishers
 
     async def __call__(self, event: Event) -> None:
-        """Sends `'<path> <event>'` with one argument: the channel's own data if it has any, else the record.
+        """Sends `'<path> <event>'` with one argument: the group's own data if it has any, else the record.
 
-        Who is in several of the channels gets the event once, with the data of the first.
+        Who is in several of the groups gets the event once, with the data of the first.
         """
-        name = f"{event.registration.path} {event.name}"
-        channels = await self._publishers.choose(event.registration, event.name, event.record, event.context)
-        shared = Frame(name, event.record)
+        path = event.registration.path
+        groups = await self._publishers.choose(event.registration, event.name, event.record, event.context)
+        shared = Frame(f"{path} {event.name}", event.record)
         reached: set[Connection] = set()
-        for channel in channels:
-            frame = shared if channel.data is UNSET else Frame(name, channel.data)
-            for member in cast("list[Connection]", channel.connections):
-                if len(channels) > 1:
+        for group in groups:
+            is_shared = group.event == event.name and group.data is event.record
+            frame = shared if is_shared else Frame(f"{path} {group.event}", group.data)
+            for member in cast("list[Connection]", group.connections):
+                if len(groups) > 1:
                     if member in reached:
                         continue
                     reached.add(member)

@@ -18,12 +18,14 @@ from hooks.errors import (
     PayloadTooLarge,
     to_feathers_error,
 )
+from hooks.rules import rule_for
 from hooks.tenant import Tenant, tenant_scope
 from server import logs, querystring, wire
-from server.handshake import HEADER, bearer, check_origin, named_app, resolve
+from server.handshake import HEADER, check_origin, credential, named_app, resolve
 from services.application import Application, answer
 from services.base import STANDARD_METHODS
 from services.control.catalogue import Catalogue
+from services.mongo import ServiceOptions
 from services.registration import Registration
 
 log = structlog.get_logger()
@@ -60,6 +62,7 @@ class Rest:
         """Answers a request with the call's result, or with the error's JSON under its own status."""
         call_token = logs.call_id.set(logs.next_call_id())
         cors: dict[str, str] = {}
+        tenant: Tenant | None = None
         try:
             if request.method == "OPTIONS":
                 return await self._preflight(request)
@@ -71,6 +74,8 @@ class Rest:
                 response = await self._call(request, tenant)
         except FeathersError as error:
             response = _error(error)
+            if response.status == 405:
+                response.headers["Allow"] = ", ".join(self._verbs(request, tenant))
         except Exception as error:
             log.exception("request failed", method=request.method)
             response = _error(to_feathers_error(error))
@@ -96,13 +101,13 @@ class Rest:
             raise _unsupported(method)
         data = await _body(request) if method not in ("find", "get", "remove") else None
         wire.check(query)
-        wire.check_data(data)
+        wire.check_data(data, service.updates if method == "patch" else ())
         params = Params(
             tenant=tenant,
             query=query,
             provider="rest",
             headers={name.lower(): value for name, value in request.headers.items()},
-            token=bearer(request.headers.get("Authorization")),
+            token=credential(request.headers),
         )
         context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)
@@ -120,6 +125,26 @@ class Rest:
         if has_id and "__id" in route:
             raise NotFound(f"Path /{path[:100]} not found")
         return (service, owner, parts[-1]) if has_id or "__id" in route else (service, path, None)
+
+
+    def _verbs(self, request: web.Request, tenant: Tenant | None) -> list[str]:
+        """The verbs that a path offers to somebody, as HTTP wants a 405 to name them."""
+        if tenant is None:
+            return [*_VERBS, "POST", "OPTIONS"]
+        try:
+            service, _, id = self._target(request, tenant)
+        except NotFound:
+            return []
+        offered = {name for name in service.methods if rule_for(service.rules, name) != "nobody"}
+        if id is not None:
+            offered &= {"get", "update", "patch", "remove"}
+        else:
+            offered -= {"get", "update"}
+            options = getattr(service.service, "options", None)
+            if isinstance(options, ServiceOptions):
+                offered -= {"patch", "remove"} - options.multi
+        verbs = [verb for verb, methods in _VERBS.items() if not offered.isdisjoint(methods)]
+        return [*verbs, "POST"] if offered - {"find", "get", "update", "patch", "remove"} else verbs
 
 
 def _method(request: web.Request, id: str | None) -> str:

@@ -45,6 +45,17 @@ class Settings(BaseSettings):
         "Required with ROOST_MONGODB_URI; else made in the data directory.",
     )
     token_lifetime: int = Field(86_400, ge=10, le=31_536_000, description="Seconds for which an access token is valid.")
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="SMTP server for mails to users: smtps://user:password@host:465, or smtp://host:587 for STARTTLS. "
+        "Without it mails become files in the data directory's folder `mail`.",
+    )
+    mail_from: str | None = Field(None, description="Address that mails come from. Required with ROOST_SMTP_URL.")
+    outbound_private: bool = Field(
+        False,
+        description="Let the server fetch identity providers' keys over http and from private addresses: "
+        "for development and tests.",
+    )
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )

@@ -135,9 +135,13 @@ class Sockets:
             raise BadRequest("The query must be an object")
         wire.check(values.get("id"))
         wire.check(query)
-        wire.check_data(values.get("data"))
+        data = values.get("data")
+        if method == "patch" and wire.has_operators(data):
+            wire.check_data(data, self._app.update_operators(connection.tenant, arguments[0]))
+        else:
+            wire.check_data(data)
         params = connection.params(query)
-        context = await self._app.call(arguments[0], method, params, id=values.get("id"), data=values.get("data"))
+        context = await self._app.call(arguments[0], method, params, id=values.get("id"), data=data)
         result = answer(context)
         return None if result is UNSET else result
 

@@ -7,6 +7,7 @@ and `Z`, ObjectIds are hex strings, NaN and infinities are null.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -14,11 +15,15 @@ import orjson
 from bson import Decimal128, ObjectId
 
 from hooks.errors import BadRequest
+from hooks.internal import Kept
 
 MAX_DEPTH = 32
 MAX_KEY = 256
 MAX_KEYS = 10_000
 """Keys and list items of one message, all levels together."""
+
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS | orjson.OPT_PASSTHROUGH_SUBCLASS
+_PLAIN: tuple[Any, ...] = (dict, list, str, int)
 
 FORBIDDEN_KEYS = frozenset({"", "__proto__", "constructor", "prototype"})
 
@@ -29,7 +34,7 @@ def encode(value: Any) -> bytes:
     Raises:
         TypeError: for a type that has no wire form.
     """
-    return orjson.dumps(value, default=_encode_other, option=orjson.OPT_PASSTHROUGH_DATETIME | orjson.OPT_NON_STR_KEYS)
+    return orjson.dumps(value, default=_encode_other, option=_OPTIONS)
 
 
 def decode(text: str | bytes) -> Any:
@@ -68,12 +73,23 @@ def check(value: Any) -> None:
         _check_scalar(value)
 
 
-def check_data(value: Any) -> None:
+def has_operators(data: Any) -> bool:
+    """Whether data has keys with a `$` at its top: in a patch they may be update operators."""
+    return type(data) is dict and any(key[:1] == "$" for key in data)
+
+
+def check_data(value: Any, operators: Collection[str] = ()) -> None:
     """`check` for data: besides, no key may hold a `.` or begin with `$`, at any depth.
+
+    `operators` may stand at the top all the same. What is below them is the service's to judge, key by key.
 
     Raises:
         BadRequest: with the offending key or the bound that was passed.
     """
+    if operators and type(value) is dict:
+        for key in value.keys() & operators:
+            check(value[key])
+        value = {key: child for key, child in value.items() if key not in operators}
     if type(value) is dict or type(value) is list:
         _check(value, 1, [MAX_KEYS], data=True)
     else:
@@ -135,6 +151,11 @@ def _encode_other(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Decimal128):
         return str(value)
+    if isinstance(value, Kept):
+        return value.outside
     if isinstance(value, (set, frozenset, tuple)):
         return list(value)
+    for plain in _PLAIN:
+        if isinstance(value, plain):
+            return plain(value)
     raise TypeError(f"{type(value).__name__} has no wire form")

@@ -14,13 +14,14 @@ import structlog
 from hooks.chain import Hooks, Next
 from hooks.context import HookContext, Params
 from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
-from hooks.permit import Rules
 from hooks.projection import project, selection
+from hooks.rules import Rules
 from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
 from services.database.schema import CollectionSchema
 from services.publishing import ALL_EVENTS, Publisher, Publishers
+from services.readers import Readers
 from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
 from services.store import Store
 
@@ -85,7 +86,8 @@ class Application:
         self.declared: Declared = lambda tenant: {}
         self.deliver: Deliver | None = None
         self.channels = Channels()
-        self.publishers = Publishers(self.channels)
+        self.readers = Readers(self.channels)
+        self.publishers = Publishers(self.channels, self.readers)
         self.authenticator: Authenticator | None = None
         self.storage: Storage | None = None
         self._hooks = Hooks()
@@ -267,6 +269,8 @@ class Application:
         registration, route = self.lookup(params.tenant, path)
         if method not in registration.methods and (params.provider is not None or not registration.has(method)):
             raise MethodNotAllowed(f"Method '{method[:100]}' not allowed on service '{registration.path}'")
+        if params.guard is not None:
+            params = params.guarded(None)
         params.route = route
         context = HookContext(
             app=self,
@@ -282,6 +286,20 @@ class Application:
         if context.event is not None:
             await self._tell(registration, context)
         return context
+
+    def update_operators(self, tenant: Tenant, path: object) -> frozenset[str]:
+        """The keys with a `$` that the service at a path takes at the top of patch data.
+
+        Raises:
+            NotFound: there is no such service for this tenant.
+        """
+        return self.lookup(tenant, path)[0].updates
+
+    def asked_fields(self, tenant: Tenant) -> frozenset[str]:
+        """The fields of the tenant's users that rules ask for: who could write his own would choose what he may do."""
+        registrations = (*self.services.values(), *self.declared(tenant).values())
+        asked = frozenset[str]().union(*(registration.asked for registration in registrations))
+        return asked - {"_id", tenant.auth.username_field}
 
     async def authenticate(self, params: Params) -> None:
         """Verifies the token that came with a request.

@@ -14,8 +14,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from bson import ObjectId
+
+from hooks.conditions import Conditions, stored_id
 from hooks.context import Connection, Record
-from hooks.rules import USER, Rule, fields_of, scope_of
+from hooks.rules import USER, Rule, fields_of, needs_login, scope_of, user_fields_of
 from services.channels import AUTHENTICATED, EVERYONE, Channels
 from services.predicate import compile_filter
 from services.readers import Readers
@@ -49,43 +52,80 @@ class _ByValue:
 
 @dataclass(frozen=True, slots=True)
 class _General:
+    """Whom a stranger's answer does not include is asked one by one: what admits strangers admits all."""
+
     rule: Rule
 
 
 _Branch: TypeAlias = _Channel | _Static | _ByValue | _General
+_PLAIN = Conditions()
 
 
 class Audience:
     """Those whom one rule lets read."""
 
-    __slots__ = ("_branches", "_by_id", "fields")
+    __slots__ = ("_branches", "_conditions", "channel", "fields")
 
-    def __init__(self, rule: Rule) -> None:
-        self._branches = tuple(_branches(rule))
+    def __init__(self, rule: Rule, conditions: Conditions = _PLAIN) -> None:
+        """`conditions` prepares the rule's queries for the service's records."""
+        self._conditions = conditions
+        branches = tuple(_branches(rule))
+        if _Channel(EVERYONE) in branches:
+            branches = (_Channel(EVERYONE),)
+        elif _Channel(AUTHENTICATED) in branches:
+            branches = (_Channel(AUTHENTICATED), *filter(_admits_strangers, branches))
+        self._branches = branches
+        first = branches[0] if len(branches) == 1 else None
+        self.channel = first.name if isinstance(first, _Channel) else None
+        """The one channel that is the whole audience, whatever the record; None if it depends."""
         self.fields = fields_of(rule)
         """The record's fields on which it depends who may read it."""
-        self._by_id = "_id" in self.fields
-
-    @property
-    def channel(self) -> str | None:
-        """The one channel that is the whole audience, whatever the record; None if it depends."""
-        if len(self._branches) == 1 and isinstance(self._branches[0], _Channel):
-            return self._branches[0].name
-        return None
 
     def of(self, record: Record, tenant_id: str, channels: Channels, readers: Readers) -> list[Connection]:
         """The connections of the tenant that may read the record at this moment, each once."""
-        seen = {**record, "_id": str(record["_id"])} if self._by_id and "_id" in record else record
+        seen = _as_stored(record)
         found: dict[Connection, None] = {}
         for branch in self._branches:
-            found.update(dict.fromkeys(_members(branch, seen, tenant_id, channels, readers)))
+            found.update(dict.fromkeys(self._members(branch, seen, tenant_id, channels, readers)))
         return [*found]
 
+    def _members(
+        self, branch: _Branch, record: Record, tenant_id: str, channels: Channels, readers: Readers
+    ) -> Iterator[Connection]:
+        match branch:
+            case _Channel(name):
+                yield from channels.members(tenant_id, (name,))
+            case _Static(rule):
+                if _matches(rule, None, record, self._conditions):
+                    yield from channels.members(tenant_id, (EVERYONE,))
+            case _ByValue(field, path, value, whole, sufficient):
+                held = value if field is None else record.get(field)
+                values = [*held, held] if isinstance(held, list) else [held]
+                # An id that the schema does not declare is kept as one, but no user's text equals it.
+                certain = sufficient and not any(isinstance(one, ObjectId) for one in values)
+                for reader in readers.having(tenant_id, path, [one for one in values if one is not None]):
+                    if certain or _matches(whole, reader.user or {}, record, self._conditions):
+                        yield reader
+            case _General(rule):
+                if _matches(rule, None, record, self._conditions):
+                    yield from channels.members(tenant_id, (EVERYONE,))
+                    return
+                for member in channels.members(tenant_id, (AUTHENTICATED,)):
+                    if _matches(rule, member.user or {}, record, self._conditions):
+                        yield member
 
-def may_read(rule: Rule, user: Record | None, record: Record) -> bool:
+
+def may_read(rule: Rule, user: Record | None, record: Record, conditions: Conditions = _PLAIN) -> bool:
     """Whether a user, or a stranger, may read the record under the rule."""
-    seen = {**record, "_id": str(record["_id"])} if "_id" in record else record
-    return _matches(rule, user, seen)
+    return _matches(rule, user, _as_stored(record), conditions)
+
+
+def _admits_strangers(branch: _Branch) -> bool:
+    return isinstance(branch, (_Static, _General)) and not needs_login(branch.rule)
+
+
+def _as_stored(record: Record) -> Record:
+    return {**record, "_id": stored_id(record["_id"])} if "_id" in record else record
 
 
 def _branches(rule: Rule) -> Iterator[_Branch]:
@@ -98,14 +138,19 @@ def _branches(rule: Rule) -> Iterator[_Branch]:
     elif "permission" in rule:
         yield _ByValue(None, "permissions", rule["permission"], rule, sufficient=True)
     elif "all" in rule:
-        yield _General(rule)
-    elif [*rule] == ["$or"]:
-        for part in rule["$or"]:
-            yield from _branches(part)
-    elif not _asks_user(rule):
-        yield _Static(rule)
+        yield _General(rule) if needs_login(rule) or user_fields_of(rule) else _Static(rule)
     else:
-        yield _by_value(rule) or _General(rule)
+        yield from _query_branches(rule)
+
+
+def _query_branches(query: Mapping[str, Any]) -> Iterator[_Branch]:
+    if [*query] == ["$or"]:
+        for part in query["$or"]:
+            yield from _query_branches(part)
+    elif not user_fields_of([*query.values()]):
+        yield _Static({"$and": [query]})
+    else:
+        yield _by_value(query) or _General({"$and": [query]})
 
 
 def _by_value(query: Mapping[str, Any]) -> _ByValue | None:
@@ -114,39 +159,11 @@ def _by_value(query: Mapping[str, Any]) -> _ByValue | None:
         listed = isinstance(value, Mapping) and [*value] == ["$in"]
         path = value["$in"] if listed else value
         if field[:1] != "$" and "." not in field and isinstance(path, str) and path.startswith(USER):
-            return _ByValue(field, path.removeprefix(USER), None, query, sufficient=listed and len(query) == 1)
+            whole = {"$and": [query]}
+            return _ByValue(field, path.removeprefix(USER), None, whole, sufficient=listed and len(query) == 1)
     return None
 
 
-def _members(
-    branch: _Branch, record: Record, tenant_id: str, channels: Channels, readers: Readers
-) -> Iterator[Connection]:
-    match branch:
-        case _Channel(name):
-            yield from channels.members(tenant_id, (name,))
-        case _Static(rule):
-            if _matches(rule, None, record):
-                yield from channels.members(tenant_id, (EVERYONE,))
-        case _ByValue(field, path, value, whole, sufficient):
-            held = value if field is None else record.get(field)
-            values = held if isinstance(held, list) else [held]
-            for reader in readers.having(tenant_id, path, [one for one in values if one is not None]):
-                if sufficient or _matches(whole, reader.user, record):
-                    yield reader
-        case _General(rule):
-            for member in channels.members(tenant_id, (AUTHENTICATED,)):
-                if _matches(rule, member.user, record):
-                    yield member
-
-
-def _matches(rule: Rule, user: Record | None, record: Record) -> bool:
+def _matches(rule: Rule, user: Record | None, record: Record, conditions: Conditions) -> bool:
     scope = scope_of(rule, user)
-    return scope if isinstance(scope, bool) else compile_filter(scope)(record)
-
-
-def _asks_user(value: Any) -> bool:
-    if isinstance(value, str):
-        return value.startswith(USER)
-    if isinstance(value, Mapping):
-        return any(_asks_user(item) for item in value.values())
-    return isinstance(value, list) and any(_asks_user(item) for item in value)
+    return scope if isinstance(scope, bool) else compile_filter(conditions(scope))(record)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol, TypedDict
+from typing import Any, NotRequired, Protocol, TypedDict
 
 from hooks.context import Record
 
@@ -17,13 +17,23 @@ RESERVED_METHODS = frozenset(
 """Names that no custom method may bear."""
 
 
+class Cursors(TypedDict):
+    """Where the neighbouring pages begin: for `$after` and `$before`; None where there is none."""
+
+    next: str | None
+    previous: str | None
+
+
 class Page(TypedDict):
     """The envelope of a paginated `find`; `limit` is the limit actually used."""
 
-    total: int
     limit: int
     skip: int
     data: list[Record]
+    total: NotRequired[int]
+    """Missing when `$total: false` has spared the count."""
+    cursor: NotRequired[Cursors]
+    """There when it was asked for."""
 
 
 class Service:
@@ -42,6 +52,12 @@ class Service:
 
     id: str = "_id"
     """The field that holds a record's id."""
+    guards: bool = False
+    """Whether the methods keep to `params.guard`; for others a rule with a condition adds it to the query."""
+    updates: frozenset[str] = frozenset()
+    """Keys with a `$`, such as `$inc`, that `patch` takes at the top of its data. Elsewhere such keys are refused."""
+    readonly: frozenset[str] = frozenset()
+    """Fields that no client may write: data that has them is refused before any other hook of the service sees it."""
 
 
 class Lifecycle(Protocol):

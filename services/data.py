@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from services.application import Application, Storage
-from services.database.schema import CollectionSchema, Index
+from services.database.schema import CollectionSchema, Index, Words
 from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 
 Fields = str | Sequence[str]
 """One field, or several; `-field` is in descending order."""
+PREFIX = "plugin."
+"""Stands before the names of plug-ins' collections: no tenant can declare a service over one, for it has a dot."""
 
 
 class DataService(MongoService):
     """A `MongoService` for plug-ins: `app.use("notes", DataService(app, ServiceOptions("notes"), indexes=["room"]))`.
 
-    Each tenant has records of its own in the collection and reaches no other's. A class that extends it and has a `setup`
-    of its own calls this one as well.
+    Each tenant has records of its own in the collection `plugin.notes` and reaches no other's. A class that extends it and
+    has a `setup` of its own calls this one as well.
     """
 
     def __init__(
@@ -30,11 +33,14 @@ class DataService(MongoService):
     ) -> None:
         """`indexes` are the fields to find and sort by; of `unique` ones no two records of a tenant have the same values."""
         storage = storage_of(app)
-        super().__init__(Isolation(storage.store), options)
+        collection = PREFIX + options.collection
+        super().__init__(Isolation(storage.store), replace(options, collection=collection))
         own = () if options.id == "_id" else (_index((options.id,), unique=True),)
         wanted = [_index(fields) for fields in indexes], [_index(fields, unique=True) for fields in unique]
         self._ensure = storage.ensure
-        self._schema = CollectionSchema(options.collection, tuple(dict.fromkeys((*own, *wanted[0], *wanted[1]))))
+        words = (Words(),) if options.search else ()
+        indexes_of_all = (*dict.fromkeys((*own, *wanted[0], *wanted[1])), *words)
+        self._schema = CollectionSchema(collection, indexes_of_all)
 
     async def setup(self, app: Application, path: str) -> None:
         """Brings the collection about.

@@ -11,14 +11,17 @@ from urllib.parse import urlsplit
 import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from hooks.rules import check_rule
 from hooks.schema import Schema
-from hooks.tenant import TENANT_ID
+from hooks.stamp import check_stamp
+from hooks.tenant import TENANT_ID, AuthSettings, EmailSettings, ExternalSettings, PasswordSettings
+from services.mail.templates import Kind, Template, check_page, check_template, one_line
 
 RESERVED_PATHS = frozenset(
-    {"authentication", "users", "rooms", "tenants", "apps", "health", "example", "docs", "socket.io"}
+    "authentication users accounts sessions api-keys rooms tenants apps health example docs socket.io".split()
 )
 """Paths of Roost's own services and pages."""
-RESERVED_COLLECTIONS = frozenset({"users"})
+RESERVED_COLLECTIONS = frozenset("users sessions account_tokens api_keys identities audit_log login_attempts".split())
 """Collections of Roost's own services in a tenant's database."""
 
 MAX_INDEXES = 16
@@ -61,6 +64,28 @@ def _check_index_field(field: str) -> str:
     if not all(_FIELD.fullmatch(part) for part in parts) or parts[0] in ("app_id", "_id"):
         raise ValueError("must be a field's name, or -name for descending order")
     return field
+
+
+def _check_field(field: str) -> str:
+    if not _FIELD.fullmatch(field) or field in ("app_id", "_id"):
+        raise ValueError("must be a field name of letters, digits and '_'")
+    return field
+
+
+def _check_stamped(field: str) -> str:
+    if not _FIELD.fullmatch(field) or field == "app_id":
+        raise ValueError("must be a field name of letters, digits and '_'")
+    return field
+
+
+def _check_rule(rule: Any) -> Any:
+    check_rule(rule)
+    return rule
+
+
+def _check_stamp(value: Any) -> Any:
+    check_stamp(value)
+    return value
 
 
 def _as_tuple(value: Any) -> Any:
@@ -113,8 +138,26 @@ class ServiceDeclaration(_Model):
     """Lists of fields to find and sort by, `-field` for descending. Each index begins with the tenant by itself."""
     unique: tuple[IndexFields, ...] = ()
     """Lists of fields whose values no two of the tenant's records share."""
+    operators: tuple[Literal["$exists", "$startsWith", "$search"], ...] = ()
+    """Query operators that are offered besides the usual ones."""
+    search: Annotated[tuple[Annotated[str, AfterValidator(_check_field)], ...], Field(max_length=8)] = ()
+    """The fields in which `$search` looks for words. Naming them offers it."""
+    updates: tuple[
+        Literal["$set", "$unset", "$inc", "$min", "$max", "$mul", "$push", "$pull", "$addToSet"], ...
+    ] = ()
+    """Update operators that `patch` takes at the top of its data."""
+    readonly: tuple[Annotated[str, AfterValidator(_check_field)], ...] = ()
+    """Fields that no client may write."""
+    hidden: tuple[Annotated[str, AfterValidator(_check_field)], ...] = ()
+    """Fields that never leave the server, and by which no client may filter, sort or select."""
+    stamp: dict[Annotated[str, AfterValidator(_check_stamped)], Annotated[Any, AfterValidator(_check_stamp)]] = {}
+    """What fields of new records hold, whatever clients send: plain values, `$user.<path>` or `$now`."""
     rooms: RoomsDeclaration | None = None
-    rules: dict[Literal["default", "find", "get", "create", "update", "patch", "remove"], RuleWord] = {}
+    rules: dict[
+        Literal["default", "find", "get", "create", "update", "patch", "remove"],
+        Annotated[Any, AfterValidator(_check_rule)],
+    ] = {}
+    """Who may call what: see `hooks/rules.py`."""
 
     @field_validator("paginate", mode="before")
     @classmethod
@@ -127,6 +170,25 @@ class ServiceDeclaration(_Model):
         if isinstance(multi, bool):
             return ("create", "patch", "remove") if multi else ()
         return _as_tuple(multi)
+
+    @field_validator("operators", "search", "updates", "readonly", "hidden", mode="before")
+    @classmethod
+    def _accept_plain_lists(cls, names: Any) -> Any:
+        return _as_tuple(names)
+
+    @model_validator(mode="after")
+    def _check_search(self) -> ServiceDeclaration:
+        if "$search" in self.operators and not self.search:
+            raise ValueError("$search needs fields to look in: name them under search")
+        if len(set(self.search)) < len(self.search):
+            raise ValueError("search names a field twice")
+        if self.id in self.hidden:
+            raise ValueError("the id of a record cannot be hidden")
+        if self.rooms is not None and self.rooms.by in self.hidden:
+            raise ValueError("the field of the rooms cannot be hidden: joining one would tell what it holds")
+        if self.id in self.readonly:
+            raise ValueError("the id is never written by a patch, and chosen by who creates a record: not for readonly")
+        return self
 
     @field_validator("indexes", "unique", mode="before")
     @classmethod
@@ -169,10 +231,88 @@ class ServiceDeclaration(_Model):
         return schema
 
 
+Strategy = Literal["local", "jwt", "refresh", "anonymous", "api_key", "external"]
+
+
+class ExternalDeclaration(_Model):
+    """An identity provider whose tokens log in: its keys are given here, or fetched from where it publishes them."""
+
+    issuer: Annotated[str, Field(min_length=1, max_length=512)]
+    audience: Annotated[str, Field(min_length=1, max_length=512)]
+    jwks_url: Annotated[str, Field(max_length=2048)] | None = None
+    jwks: dict[str, Any] | None = None
+    tenant_claim: Annotated[str, Field(min_length=1, max_length=128)] = "tid"
+    tenant_value: Annotated[str, Field(min_length=1, max_length=512)]
+
+    @model_validator(mode="after")
+    def _check_keys(self) -> ExternalDeclaration:
+        if (self.jwks_url is None) == (self.jwks is None):
+            raise ValueError("needs either jwks_url or jwks")
+        if self.jwks_url is not None and urlsplit(self.jwks_url).scheme not in ("https", "http"):
+            raise ValueError("jwks_url must be an https address")
+        return self
+
+
+class PasswordDeclaration(_Model):
+    """How many characters a new password has. Only the least may be raised much: long ones are never refused."""
+
+    min: Annotated[int, Field(ge=8, le=64)] = 8
+    max: Annotated[int, Field(ge=64, le=128)] = 128
+
+
+class TemplateDeclaration(_Model):
+    """A mail of the tenant's own wording, with the placeholders of `services/mail/templates.py`."""
+
+    subject: Annotated[str, Field(max_length=200)]
+    text: Annotated[str, Field(min_length=1, max_length=20_000)]
+    html: Annotated[str, Field(min_length=1, max_length=100_000)] | None = None
+
+
+class EmailDeclaration(_Model):
+    """The mails that the tenant's users get."""
+
+    from_name: Annotated[str, Field(min_length=1, max_length=64)] | None = None
+    url: Annotated[str, AfterValidator(check_page)] | None = None
+    templates: dict[Kind, TemplateDeclaration] = {}
+
+    @field_validator("from_name")
+    @classmethod
+    def _check_from_name(cls, name: str | None) -> str | None:
+        if name is not None and name != one_line(name, 64):
+            raise ValueError("must be one line without control characters")
+        return name
+
+    @field_validator("templates")
+    @classmethod
+    def _check_templates(cls, declared: dict[Kind, TemplateDeclaration]) -> dict[Kind, TemplateDeclaration]:
+        for kind, template in declared.items():
+            try:
+                check_template(kind, Template(**template.model_dump()))
+            except ValueError as error:
+                raise ValueError(f"{kind}: {error}") from error
+        return declared
+
+
 class AuthDeclaration(_Model):
     """How the tenant's users log in."""
 
     username_field: Literal["username", "email"] = "username"
+    strategies: tuple[Strategy, ...] = ("local", "jwt", "refresh", "api_key", "external")
+    """Which of Roost's own ways of logging in there are."""
+    access_token_lifetime: Annotated[int, Field(ge=10, le=31_536_000)] | None = None
+    refresh_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 30 * 24 * 60 * 60
+    external: ExternalDeclaration | None = None
+    enumeration: Literal["open", "protected"] = "open"
+    """Whether a sign-up tells that a name is taken. `protected` tells nobody, and implies `require_verified`."""
+    require_verified: bool = False
+    """Whether a password logs in only after the user's e-mail address was confirmed."""
+    password: PasswordDeclaration = PasswordDeclaration()
+    email: EmailDeclaration = EmailDeclaration()
+
+    @field_validator("strategies", mode="before")
+    @classmethod
+    def _accept_list(cls, strategies: Any) -> Any:
+        return _as_tuple(strategies)
 
 
 class TenantDeclaration(_Model):
@@ -213,6 +353,11 @@ class TenantDeclaration(_Model):
                 raise ValueError(f"'{path}' is a path of Roost itself")
             if declared.collection is None and not _COLLECTION.fullmatch(path):
                 raise ValueError(f"'{path}' has a '/': name its collection")
+        searched = searched_fields(services)
+        for path, declared in services.items():
+            shown = set(declared.hidden).intersection(searched.get(declared.collection or path, ()))
+            if shown and (declared.search or "$search" in declared.operators):
+                raise ValueError(f"'{path}' hides {', '.join(sorted(shown))}: words there cannot be searched for")
         return services
 
     def stored(self) -> dict[str, Any]:
@@ -280,9 +425,33 @@ def read(file: Path) -> Declaration:
         raise DeclarationError([f"{file}: {getattr(error, 'strerror', None) or error}"]) from error
 
 
+def searched_fields(services: Mapping[str, ServiceDeclaration]) -> dict[str, tuple[str, ...]]:
+    """The fields of each collection in which words are looked for. All services of a collection keep those words.
+
+    Raises:
+        ValueError: two services of one collection name different fields.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for path, service in services.items():
+        name = service.collection or path
+        if service.search and found.setdefault(name, service.search) != service.search:
+            raise ValueError(f"'{path}' searches '{name}' in other fields than another service of that collection")
+    return found
+
+
 def service_declarations(stored: Mapping[str, Any]) -> dict[str, ServiceDeclaration]:
     """A tenant's services out of the catalogue."""
     return {path: ServiceDeclaration.model_validate(declared) for path, declared in stored.items()}
+
+
+def auth_settings(stored: Mapping[str, Any]) -> AuthSettings:
+    """A tenant's authentication out of the catalogue."""
+    declared = AuthDeclaration.model_validate(stored)
+    external = None if declared.external is None else ExternalSettings(**declared.external.model_dump())
+    nested = {"external", "password", "email"}
+    plain = {name: getattr(declared, name) for name in AuthDeclaration.model_fields if name not in nested}
+    password, email = PasswordSettings(**declared.password.model_dump()), EmailSettings(**declared.email.model_dump())
+    return AuthSettings(**plain, external=external, password=password, email=email)
 
 
 class _Loader(yaml.SafeLoader):

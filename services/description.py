@@ -5,48 +5,27 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
-from hooks.permit import Rule, rule_for
+from hooks.rules import Rule, needs_login, rule_for
 from hooks.tenant import Tenant
 from services.application import Application
-from services.authentication.names import LONGEST as LONGEST_NAME
-from services.authentication.passwords import LONGEST, SHORTEST
 from services.authentication.service import AuthenticationService
 from services.base import EVENTS, STANDARD_METHODS
-from services.channels import MAX_ROOM
-from services.declaration import ServiceDeclaration
-from services.isolation import MAX_ID
 from services.mongo import ServiceOptions
 from services.query import OPERATORS, Paginate
 from services.registration import Registration
 from services.rooms import RoomsService
-from services.users import GUARDED, KEY, UsersService
+from services.shape import JOINED, LOGIN, ROOM, Shape, credentials, shapes_of, users
+from services.users import UsersService
 
-JsonSchema = Mapping[str, Any]
-Access = Literal["public", "authenticated", "restricted"]
-"""Who may call: anyone, who is logged in, or who is logged in and then only for some of the records."""
-Audience = Literal["public", "authenticated", "chosen"]
-"""Who hears of an event: anyone, who is logged in, or whom the service's own publisher chooses."""
+Access = Literal["public", "authenticated", "own", "rule"]
+"""Who may call: anyone, who is logged in, who is logged in and only for the own records, or whom a rule admits."""
+Audience = Literal["public", "authenticated", "rule", "chosen"]
+"""Who hears of an event: anyone, who is logged in, whom a rule admits, or whom the service's own publisher chooses."""
 
 Kind = Literal["records", "login", "rooms"]
 """Rooms are a connection's own: only sockets have them."""
-
-_RESTRICTED: Access = "restricted"
-_AUDIENCES: Mapping[str, Audience] = {"public": "public", "authenticated": "authenticated"}
-_REFERENCES = frozenset({"$ref", "$dynamicRef"})
-_LOCAL_KEYWORDS = frozenset({"$schema", "$id", "$anchor", "$dynamicAnchor", "$defs", "$vocabulary"})
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """An object: a JSON Schema for each known field, which of them must be there, and whether others may be."""
-
-    properties: Mapping[str, JsonSchema]
-    required: tuple[str, ...] = ()
-    is_open: bool = True
-    refused: frozenset[str] = frozenset()
-    """Fields that an open shape does not take all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +34,7 @@ class MethodDescription:
 
     name: str
     access: Access
-    condition: JsonSchema | None = None
-    """For `restricted`: the query template that narrows the call."""
+    needs_login: bool
     is_multi: bool = False
     """Whether `create` takes lists; whether patch and remove without an id answer with the list of all that matched."""
 
@@ -91,6 +69,12 @@ class ServiceDescription:
     paginate: Paginate | None = None
     """None: `find` answers with a bare list."""
     operators: tuple[str, ...] = ()
+    updates: tuple[str, ...] = ()
+    """The operators, such as `$inc`, that `patch` takes beside plain fields."""
+    is_searchable: bool = False
+    """Whether `find` takes `$search`."""
+    has_cursors: bool = False
+    """Whether `find` takes `$after`, `$before`, `$cursor` and `$total`."""
     room_field: str | None = None
     """Events go only to those who have joined the room that this field of the record names."""
 
@@ -155,13 +139,13 @@ def _service(
     id = str(getattr(service, "id", "_id"))
     kind: Kind = "records"
     if isinstance(service, AuthenticationService):
-        kind, record, data = "login", _LOGIN, _credentials(tenant)
+        kind, record, data = "login", LOGIN, credentials(tenant)
     elif isinstance(service, UsersService):
-        record, data = _users(tenant)
+        record, data = users(tenant)
     elif isinstance(service, RoomsService):
-        kind, record, data = "rooms", _JOINED, _ROOM
+        kind, record, data = "rooms", JOINED, ROOM
     else:
-        record, data = _shapes(declared, options, id)
+        record, data = shapes_of(service, (declared.schema_ or {}) if declared else None, id)
     return ServiceDescription(
         path=registration.path,
         type_name=names.take(registration.path),
@@ -174,29 +158,35 @@ def _service(
         record=record,
         data=data,
         paginate=options.paginate if options else None,
-        operators=tuple(sorted(OPERATORS | options.operators)) if options else (),
+        operators=tuple(sorted((OPERATORS | options.operators) - {"$search"})) if options else (),
+        updates=tuple(sorted(registration.updates)),
+        is_searchable=options is not None and "$search" in options.operators,
+        has_cursors=options is not None and options.paginate is not None,
         room_field=registration.rooms.by if registration.rooms else None,
     )
 
 
 def _methods(registration: Registration, options: ServiceOptions | None) -> Iterator[MethodDescription]:
-    multi = options.multi if options else frozenset()
+    multi = options.multi if options else frozenset[str](getattr(registration.service, "multi", ()))
     custom = [name for name in registration.methods if name not in STANDARD_METHODS]
     for name in (*STANDARD_METHODS, *custom):
         rule = rule_for(registration.rules, name)
         if name in registration.methods and rule != "nobody":
-            yield MethodDescription(name, _access(rule), rule if isinstance(rule, Mapping) else None, name in multi)
+            yield MethodDescription(name, _access(rule), needs_login(rule), name in multi)
 
 
 def _access(rule: Rule) -> Access:
-    return "public" if rule == "public" else "authenticated" if rule == "authenticated" else _RESTRICTED
+    """Of a rule that is a query no more is told than this: it may name what is hidden."""
+    if isinstance(rule, Mapping):
+        return "own" if [*rule.values()] == ["$user._id"] else "rule"
+    return "public" if rule == "public" else "authenticated"
 
 
 def _events(
     registration: Registration, methods: tuple[MethodDescription, ...], app: Application, *, is_declared: bool
 ) -> Iterator[EventDescription]:
     """Without a publisher, events go to those whom the rule of `get` admits. Only code can cause them from inside."""
-    rule = rule_for(registration.rules, "get")
+    audience = _audience(rule_for(registration.rules, "get"))
     callable_methods = {method.name for method in methods}
     causes = {event: method for method, event in EVENTS.items()}
     for event in registration.events:
@@ -205,130 +195,14 @@ def _events(
             continue
         if app.publishers.has(registration.path, event):
             yield EventDescription(event, "chosen")
-        elif isinstance(rule, str) and rule in _AUDIENCES:
-            yield EventDescription(event, _AUDIENCES[rule])
+        elif audience is not None:
+            yield EventDescription(event, audience)
 
 
-def _shapes(declared: ServiceDeclaration | None, options: ServiceOptions | None, id: str) -> tuple[Shape, Shape]:
-    """What leaves and what is taken: for a service whose code says nothing about its records, any object."""
-    hidden = options.hidden if options else frozenset()
-    fields: dict[str, JsonSchema] = {}
-    required: list[str] = []
-    is_open = True
-    for name, entry in ((declared.schema_ if declared else None) or {}).items():
-        if name == "additionalProperties":
-            is_open = bool(entry)
-        elif name not in hidden:
-            fields[name] = _publish(entry, f"{name}.", hidden)
-            if entry.get("required") is True:
-                required.append(name)
-    ids: dict[str, JsonSchema] = {"_id": _TEXT_ID, id: _TEXT_ID}
-    given: dict[str, JsonSchema] = {"_id": _GIVEN_ID}
-    if id != "_id":
-        ids[id] = fields.get(id, _OWN_ID)
-        if is_open:
-            given[id] = fields.get(id, _OWN_ID)
-    required_ids = tuple(ids) if options else ()
-    return (
-        Shape({**ids, **fields}, (*required_ids, *(name for name in required if name not in ids)), is_open),
-        Shape({**given, **fields}, tuple(required), is_open, refused=frozenset(hidden)),
-    )
-
-
-def _publish(entry: Any, prefix: str, hidden: frozenset[str]) -> Any:
-    """A field's schema as others may read it: without hidden parts, and without references to its surroundings."""
-    if isinstance(entry, list):
-        return [_publish(item, prefix, hidden) for item in entry]
-    if not isinstance(entry, Mapping):
-        return entry
-    if not _REFERENCES.isdisjoint(entry):
-        return {}
-    shown: dict[str, Any] = {}
-    for keyword, value in entry.items():
-        if keyword in _LOCAL_KEYWORDS or (keyword == "required" and isinstance(value, bool)):
-            continue
-        if keyword == "properties" and isinstance(value, Mapping):
-            shown[keyword] = {
-                name: _publish(part, f"{prefix}{name}.", hidden)
-                for name, part in value.items()
-                if f"{prefix}{name}" not in hidden
-            }
-        elif keyword == "required" and isinstance(value, list):
-            shown[keyword] = [name for name in value if f"{prefix}{name}" not in hidden]
-        elif keyword in _VALUES:
-            shown[keyword] = value
-        else:
-            shown[keyword] = _publish(value, prefix, hidden)
-    return shown
-
-
-_VALUES = frozenset({"const", "enum", "default", "examples"})
-"""Keywords whose values are data, not schemas."""
-
-_TEXT_ID: JsonSchema = {"type": "string", "minLength": 1, "maxLength": MAX_ID}
-_GIVEN_ID: JsonSchema = {
-    **_TEXT_ID,
-    "type": ["string", "null"],
-    "description": "Chosen by the server when it is missing.",
-}
-_OWN_ID: JsonSchema = {"type": ["string", "number"], "minLength": 1, "maxLength": MAX_ID}
-_TOKEN: JsonSchema = {"type": "string", "description": "The access token, a JWT."}
-
-
-def _users(tenant: Tenant) -> tuple[Shape, Shape]:
-    field = tenant.auth.username_field
-    name: JsonSchema = {
-        "type": "string",
-        "minLength": 1,
-        "maxLength": LONGEST_NAME,
-        "description": "Unique in the app; capitals make no difference.",
-    }
-    password: JsonSchema = {
-        "type": "string",
-        "minLength": SHORTEST,
-        "maxLength": LONGEST,
-        "format": "password",
-        "writeOnly": True,
-        "description": "Never leaves the server. `update` keeps it when it is missing.",
-    }
-    record = Shape({"_id": _TEXT_ID, field: name}, ("_id", field))
-    refused = GUARDED | {KEY, "_id"}
-    return record, Shape({field: name, "password": password}, (field, "password"), refused=refused)
-
-
-def _credentials(tenant: Tenant) -> Shape:
-    field = tenant.auth.username_field
-    properties: dict[str, JsonSchema] = {
-        "strategy": {"type": "string", "examples": ["local", "jwt"]},
-        field: {"type": "string", "description": "For the strategy `local`."},
-        "password": {"type": "string", "format": "password", "writeOnly": True, "description": "For `local`."},
-        "accessToken": {"type": "string", "description": "For the strategy `jwt`: an earlier login's token."},
-    }
-    return Shape(properties, ("strategy",))
-
-
-_LOGIN = Shape(
-    {
-        "accessToken": _TOKEN,
-        "authentication": {
-            "type": "object",
-            "required": ["strategy", "payload"],
-            "properties": {
-                "strategy": {"type": "string"},
-                "accessToken": _TOKEN,
-                "payload": {"type": "object", "description": "The token's claims, such as `sub` and `exp`."},
-            },
-        },
-        "user": {"type": "object", "required": ["_id"], "properties": {"_id": _TEXT_ID}},
-    },
-    ("accessToken", "authentication", "user"),
-)
-
-
-_SERVICE: JsonSchema = {"type": "string", "description": "The path of a service that has rooms."}
-_ROOM_NAME: JsonSchema = {"type": ["string", "integer"], "minLength": 1, "maxLength": MAX_ROOM}
-_ROOM = Shape({"service": _SERVICE, "room": _ROOM_NAME}, ("service", "room"))
-_JOINED = Shape({"_id": _TEXT_ID, "service": _SERVICE, "room": {"type": "string"}}, ("_id", "service", "room"), False)
+def _audience(rule: Rule) -> Audience | None:
+    if isinstance(rule, Mapping):
+        return "rule"
+    return None if rule == "nobody" else "public" if rule == "public" else "authenticated"
 
 
 class _TypeNames:

@@ -18,6 +18,7 @@ from hooks.context import Record
 from hooks.errors import BadRequest, GeneralError, Unavailable
 from hooks.tenancy import FIELD
 from hooks.tenant import Tenant
+from services import search
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
 
 log = structlog.get_logger()
@@ -25,7 +26,7 @@ log = structlog.get_logger()
 MAX_ID = 256
 
 _HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
-_GUARDED = frozenset({"_id", FIELD})
+_GUARDED = frozenset({"_id", FIELD, search.FIELD})
 _MINIMUM_ID = ObjectId("0" * 24)
 
 
@@ -37,8 +38,8 @@ class Isolation:
         self._store = store
         self._collections: dict[tuple[str, str], Collection] = {}
 
-    def collection(self, tenant: Tenant, name: str) -> ScopedCollection:
-        """A tenant's part of a collection.
+    def collection(self, tenant: Tenant, name: str, searched: Sequence[str] = ()) -> ScopedCollection:
+        """A tenant's part of a collection; `searched` are the fields in which `$search` looks for words.
 
         Raises:
             Unavailable: the tenant is placed on a cluster that this server does not know.
@@ -50,22 +51,23 @@ class Isolation:
             collection = self._collections[key] = self._store.collection(Namespace(*key))
         if placement.cluster != "default":
             raise Unavailable("The app's data is kept on a cluster that this server does not know.")
-        return ScopedCollection(collection, tenant.id)
+        return ScopedCollection(collection, tenant.id, searched)
 
 
 class ScopedCollection:
     """A `services.store.Collection` of one tenant's records: it reads and writes those, and nothing else, ever.
 
-    Filters are in MongoDB's syntax with plain ids; records go in and come out without `app_id`. Ids in filters and
-    records are bound here, under `_id` alone: other fields that look like ids stay as they are. Besides what the store
-    raises, BadRequest answers an id that is none, and whatever names another tenant.
+    Filters are in MongoDB's syntax with plain ids, and `$search` for words; records go in and come out without `app_id`.
+    Ids in filters and records are bound here, under `_id` alone: other fields that look like ids stay as they are.
+    Besides what the store raises, BadRequest answers an id that is none, and whatever names another tenant.
     """
 
-    __slots__ = ("_collection", "_tenant_id")
+    __slots__ = ("_collection", "_searched", "_tenant_id")
 
-    def __init__(self, collection: Collection, tenant_id: str) -> None:
+    def __init__(self, collection: Collection, tenant_id: str, searched: Sequence[str] = ()) -> None:
         self._collection = collection
         self._tenant_id = tenant_id
+        self._searched = searched
 
     @property
     def namespace(self) -> Namespace:
@@ -94,17 +96,22 @@ class ScopedCollection:
 
     async def insert(self, records: Sequence[Record]) -> None:
         """Inserts all records, in order; stops at the first that fails. One without an `_id` is given one."""
-        await self._collection.insert([to_store(record, self._tenant_id) for record in records])
+        documents = [to_store(record, self._tenant_id) for record in records]
+        if self._searched:
+            for document in documents:
+                document.update(search.slots_of(document, self._searched))
+        await self._collection.insert(documents)
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Record | None:
         """Applies update operators to one matching record and returns it as it is afterwards."""
-        check_update(update)
+        update = self._whole(update)
         return self._returned(await self._collection.find_one_and_update(scope(filter, self._tenant_id), update))
 
     async def find_one_and_replace(self, filter: Filter, replacement: Record) -> Record | None:
         """Replaces one matching record, whose `_id` stays, and returns it as it is afterwards."""
         stored = {FIELD: self._tenant_id, **strip(replacement, self._tenant_id)}
         stored.pop("_id", None)
+        stored.update(search.slots_of(stored, self._searched))
         return self._returned(await self._collection.find_one_and_replace(scope(filter, self._tenant_id), stored))
 
     async def find_one_and_delete(self, filter: Filter) -> Record | None:
@@ -113,12 +120,16 @@ class ScopedCollection:
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
         """Applies update operators to all matching records; returns how many matched."""
-        check_update(update)
+        update = self._whole(update)
         return await self._collection.update_many(scope(filter, self._tenant_id), update)
 
     async def delete_many(self, filter: Filter) -> int:
         """Deletes all matching records; returns how many."""
         return await self._collection.delete_many(scope(filter, self._tenant_id))
+
+    def _whole(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
+        check_update(update)
+        return search.with_slots(update, self._searched) if self._searched else update
 
     def _returned(self, document: Document | None) -> Record | None:
         return None if document is None else from_store(document, self._tenant_id)
@@ -131,7 +142,7 @@ def scope(filter: Filter, tenant_id: str) -> Document:
     """
     bound = _bind(filter, tenant_id)
     condition = bound.get("_id")
-    if condition is None or condition.get("a") != tenant_id:
+    if condition is None or condition.get("a") != tenant_id or "$text" in bound:
         bound[FIELD] = tenant_id
     return bound
 
@@ -200,6 +211,7 @@ def from_store(document: Document, tenant_id: str) -> Record:
         raise GeneralError
     document["_id"] = bound["i"]
     document.pop(FIELD, None)
+    document.pop(search.FIELD, None)
     return document
 
 
@@ -241,7 +253,7 @@ def _bind(filter: Filter, tenant_id: str) -> Document:
         elif key in {"$or", "$nor"}:
             bound[key] = [_bind(branch, tenant_id) for branch in value]
         elif key[:1] == "$" or key.partition(".")[0] in _GUARDED:
-            raise BadRequest(f"Invalid query parameter {key}")
+            bound["$text"] = _words(key, value)
         else:
             bound[key] = value
     rest: list[Document] = []
@@ -253,6 +265,12 @@ def _bind(filter: Filter, tenant_id: str) -> Document:
     if rest:
         bound["$and"] = [*bound.get("$and", ()), *rest]
     return bound
+
+
+def _words(key: str, value: Any) -> Document:
+    if key != "$search":
+        raise BadRequest(f"Invalid query parameter {key}")
+    return {"$search": value, "$language": search.LANGUAGE}
 
 
 def _bind_condition(value: Any, tenant_id: str) -> list[Document]:

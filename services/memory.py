@@ -13,6 +13,7 @@ from bson.errors import BSONError
 
 from hooks.errors import BadRequest, Conflict, GeneralError
 from hooks.tenancy import FIELD
+from services.effect import apply
 from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 from services.predicate import compile_filter, sort_documents
@@ -88,7 +89,7 @@ class MemoryCollection:
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
         document = next(self._matching(filter), None)
-        return None if document is None else _copy(self._put(_updated(document, update)))
+        return None if document is None else _copy(self._put(apply(document, update)))
 
     async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
         document = next(self._matching(filter), None)
@@ -99,7 +100,7 @@ class MemoryCollection:
         return None if document is None else self._drop(document)
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
-        return len([self._put(_updated(document, update)) for document in list(self._matching(filter))])
+        return len([self._put(apply(document, update)) for document in list(self._matching(filter))])
 
     async def delete_many(self, filter: Filter) -> int:
         return len([self._drop(document) for document in list(self._matching(filter))])
@@ -155,25 +156,6 @@ def _copy(value: Any) -> Any:
     if type(value) is dict:
         return {key: _copy(child) for key, child in value.items()}
     return [_copy(child) for child in value] if type(value) is list else value
-
-
-def _updated(document: Document, update: Mapping[str, Any]) -> Document:
-    copy: Document = _copy(document)
-    for operator, changes in update.items():
-        if operator != "$set":
-            raise BadRequest(f"{operator} is not known to the store in memory")
-        for path, value in changes.items():
-            _set(copy, path.split("."), value)
-    return copy
-
-
-def _set(document: Document, path: Sequence[str], value: Any) -> None:
-    part: Any = document
-    for name in path[:-1]:
-        part = part.setdefault(name, {}) if isinstance(part, dict) else None
-    if not isinstance(part, dict):
-        raise BadRequest("The database does not accept these arguments.")
-    part[path[-1]] = value
 
 
 def _tree(projection: Mapping[str, int]) -> Document:

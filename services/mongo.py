@@ -2,24 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+import contextlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 from bson import ObjectId
 
-from hooks.context import Params, Record
-from hooks.errors import BadRequest, MethodNotAllowed, NotFound
+from hooks.context import Guard, Params, Record, Verify
+from hooks.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
 from services.base import Page, Service
+from services.cursor import Order, find_page
+from services.effect import apply
 from services.isolation import MAX_ID, Isolation, ScopedCollection, invalid_id, normalise_id, strip
+from services.predicate import compile_filter
 from services.query import Paginate, Query, QueryOptions, parse
+from services.search import SLOTS
 from services.store import Document, Filter
+from services.update import UPDATE_OPERATORS, is_operation, read_update, roots
 
 MAX_RECORDS = 10_000
 """Records that one call may find without pages, or change."""
 BATCH = 1_000
 """Records that one command changes."""
+ATTEMPTS = 10
+"""How often a change starts again when others have come between what it read and what it writes."""
 
+_NOT_CREATED = "You are not allowed to create such a record"
+_NOT_CHANGED = "You are not allowed to change the record like this"
 MULTI_METHODS = frozenset({"create", "patch", "remove"})
 
 
@@ -35,10 +45,25 @@ class ServiceOptions:
     multi: frozenset[str] = frozenset()
     """Those of create, patch and remove that may take many records at once."""
     operators: frozenset[str] = frozenset()
+    """Query operators that are offered besides the usual ones: `$exists`, `$startsWith`, `$search`."""
     hidden: frozenset[str] = frozenset()
     """See `services.query.QueryOptions`."""
+    search: tuple[str, ...] = ()
+    """Fields in which `$search` looks for words. All services of a collection name the same, also those without `$search`."""
+    updates: frozenset[str] = frozenset()
+    """The update operators that stand at the top of patch data: those of `services.update.UPDATE_OPERATORS`."""
+    readonly: frozenset[str] = frozenset()
+    """Fields that no client may write: see `hooks.readonly`."""
 
     def __post_init__(self) -> None:
+        if unknown := self.updates - {*UPDATE_OPERATORS}:
+            raise ValueError(f"unknown update operators: {', '.join(sorted(unknown))}")
+        if "$search" in self.operators and not self.search:
+            raise ValueError("$search needs fields to look in")
+        if len(self.search) > len(SLOTS) or len(set(self.search)) < len(self.search):
+            raise ValueError(f"search is for at most {len(SLOTS)} different fields")
+        if "$search" in self.operators and (shown := self.hidden.intersection(self.search)):
+            raise ValueError(f"words of hidden fields cannot be searched for: {', '.join(sorted(shown))}")
         if unknown := self.multi - MULTI_METHODS:
             raise ValueError(f"multi is for create, patch and remove, not {', '.join(sorted(unknown))}")
 
@@ -48,23 +73,40 @@ class MongoService(Service):
 
     Besides the errors of the store and of `services.query.parse`: NotFound when no record has the id *and* matches the
     query, MethodNotAllowed for many records where they are not allowed, BadRequest for ids and data that are none.
+
+    It keeps to `params.guard`: what is outside of its scope is not there, and what a call makes of a record must be inside,
+    or the answer is Forbidden.
     """
+
+    guards = True
 
     def __init__(self, isolation: Isolation, options: ServiceOptions) -> None:
         self.id = options.id
         self.options = options
+        self.updates = options.updates
+        self.readonly = options.readonly
         self._isolation = isolation
-        self._outside = QueryOptions(options.paginate, options.operators, options.hidden)
-        self._inside = QueryOptions(options.paginate, options.operators)
+        self._fixed = frozenset({"_id", options.id})
+        self._stays = options.readonly | options.hidden
+        operators, search = options.operators - {"$search"}, "$search" in options.operators
+        self._outside = QueryOptions(options.paginate, operators, options.hidden, search)
+        self._inside = QueryOptions(options.paginate, operators, search=search)
 
     async def find(self, params: Params) -> Page | list[Record]:
-        """The matching records, as a page if the service has pages. `$limit: 0` only counts.
+        """The matching records, as a page if the service has pages. `$limit: 0` only counts, `$total: false` does not.
+
+        With `$after`, `$before` or `$cursor` the page has a `cursor: {next, previous}` besides; null is the end.
 
         Raises:
             BadRequest: without pages, more than 10 000 records match and no `$limit` says how many are wanted.
         """
-        query = self._parse(params)
+        query = self._read(params)
         collection = self._collection(params)
+        if query.position is not None:
+            if self.options.paginate is None:
+                raise BadRequest("'$after', '$before' and '$cursor' are for services with pages")
+            order = Order(_stable(query) or (("_id", 1),), params.tenant.id, self.options.collection)
+            return await find_page(collection, query, query.position, order, self.id)
         if self.options.paginate is None:
             return await self._find_bounded(collection, query) if query.limit != 0 else []
         limit = query.limit or 0
@@ -73,6 +115,8 @@ class MongoService(Service):
             records = await collection.find(
                 query.filter, projection=self._projection(query), sort=_stable(query), skip=query.skip, limit=limit
             )
+        if not query.total:
+            return {"limit": limit, "skip": query.skip, "data": records}
         # A page that is not full is the last one, and its end is the total.
         if len(records) < limit and (records or not query.skip):
             total = query.skip + len(records)
@@ -96,16 +140,20 @@ class MongoService(Service):
         tenant_id = params.tenant.id
         if not isinstance(data, list):
             record = self._to_record(data, tenant_id)
+            if params.guard is not None:
+                _admit(params.guard, [record], _NOT_CREATED)
             await self._collection(params).insert([record])
-            return record
+            return _noted(params.guard, record)
         self._require_multi("create")
         if len(data) > MAX_RECORDS:
             raise _too_many()
         records = [self._to_record(item, tenant_id) for item in data]
+        if params.guard is not None:
+            _admit(params.guard, records, _NOT_CREATED)
         collection = self._collection(params)
         for batch in _batches(records):
             await collection.insert(batch)
-        return records
+        return _noted(params.guard, records)
 
     async def update(self, id: Any, data: Any, params: Params) -> Record:
         """Replaces a record completely; its id stays."""
@@ -116,23 +164,40 @@ class MongoService(Service):
         if self.id != "_id":
             replacement[self.id] = id
         chosen = self._identified(query.filter, id)
-        return _found(await self._collection(params).find_one_and_replace(chosen, replacement), id)
+        collection = self._collection(params)
+        if params.guard is not None or (self._stays and params.provider is not None):
+            replaced = await self._replace_tried(collection, chosen, replacement, params, id)
+            return _noted(params.guard, replaced)
+        return _found(await collection.find_one_and_replace(chosen, replacement), id)
 
     async def patch(self, id: Any, data: Any, params: Params) -> Record | list[Record]:
-        """Sets the given fields of a record; of all matching records when the id is None.
+        """Sets the given fields of a record; of all matching records when the id is None. Operators change it otherwise.
 
-        Of many it returns those that matched before, though they may no longer, in the order in which they were found.
+        When a hook has set `params.verify`, what operators would make of a record must pass it. Of many records it
+        returns those that matched before, though they may no longer, in the order in which they were found.
         """
         if id is None:
             self._require_multi("patch")
         query = self._parse(params)
-        update = _to_update(self._without_id(data, params.tenant.id))
+        changes = strip(_object(data), params.tenant.id)
+        verify = None
+        if is_operation(changes):
+            update = read_update(changes, self.updates, self._fixed)
+            verify = params.verify
+        else:
+            update = _to_update(_without(changes, self._fixed))
         collection = self._collection(params)
+        guard = params.guard
         if id is None:
-            return await self._patch_all(collection, query, update)
+            if verify is not None:
+                raise BadRequest("The schema can judge this change one record at a time only: patch them by their ids")
+            return _noted(guard, await self._patch_all(collection, query, update, guard))
         if not update:
-            return await self._get(collection, id, Query(query.filter))
-        return _found(await collection.find_one_and_update(self._identified(query.filter, id), update), id)
+            return _noted(guard, await self._get(collection, id, Query(query.filter)))
+        chosen = self._identified(query.filter, id)
+        if verify is not None or _touches(guard, update):
+            return _noted(guard, await self._patch_tried(collection, chosen, update, id, guard=guard, verify=verify))
+        return _noted(guard, _found(await collection.find_one_and_update(chosen, update), id))
 
     async def remove(self, id: Any, params: Params) -> Record | list[Record]:
         """Removes a record and returns it; all matching records when the id is None."""
@@ -141,23 +206,95 @@ class MongoService(Service):
         query = self._parse(params)
         collection = self._collection(params)
         if id is None:
-            return await self._remove_all(collection, query)
-        return _found(await collection.find_one_and_delete(self._identified(query.filter, id)), id)
+            return _noted(params.guard, await self._remove_all(collection, query))
+        chosen = self._identified(query.filter, id)
+        return _noted(params.guard, _found(await collection.find_one_and_delete(chosen), id))
+
+    async def _replace_tried(
+        self, collection: ScopedCollection, chosen: Filter, replacement: Record, params: Params, id: Any
+    ) -> Record:
+        """Replaces a record, for clients but for the fields that they cannot write or read: those stay as they are."""
+        guard, stays = params.guard, self._stays if params.provider is not None else frozenset[str]()
+        pinned = stays if guard is None else stays | guard.watch
+        for _ in range(ATTEMPTS):
+            found = await collection.find(chosen, limit=1)
+            old = _found(found[0] if found else None, id)
+            kept = {field: old[field] for field in stays if field in old}
+            changed = {**kept, **replacement, **{field: kept[field] for field in self.readonly if field in kept}}
+            if guard is not None:
+                _admit(guard, [{**changed, "_id": old["_id"]}], _NOT_CHANGED)
+            replaced = await collection.find_one_and_replace({"$and": [chosen, _unchanged(old, pinned)]}, changed)
+            if replaced is not None:
+                if guard is not None:
+                    guard.before[old["_id"]] = old
+                return replaced
+        raise _overtaken()
+
+    async def _patch_tried(
+        self,
+        collection: ScopedCollection,
+        chosen: Filter,
+        update: Document,
+        id: Any,
+        *,
+        guard: Guard | None,
+        verify: Verify | None = None,
+    ) -> Record:
+        """Tries the change in this process first, and makes it only as long as the fields are those it was tried on."""
+        pinned = roots(update) if verify is not None else set()
+        if guard is not None:
+            pinned |= guard.fields | guard.watch
+        for _ in range(ATTEMPTS):
+            found = await collection.find(chosen, limit=1)
+            old = _found(found[0] if found else None, id)
+            changed = apply(old, update)
+            if verify is not None:
+                verify(changed)
+            if guard is not None:
+                _admit(guard, [changed], _NOT_CHANGED)
+            patched = await collection.find_one_and_update({"$and": [chosen, _unchanged(old, pinned)]}, update)
+            if patched is not None:
+                if guard is not None:
+                    guard.before[old["_id"]] = old
+                return patched
+        raise _overtaken()
 
     async def _get(self, collection: ScopedCollection, id: Any, query: Query) -> Record:
         chosen = self._identified(query.filter, id)
         records = await collection.find(chosen, projection=self._projection(query), limit=1)
         return _found(records[0] if records else None, id)
 
-    async def _patch_all(self, collection: ScopedCollection, query: Query, update: Document) -> list[Record]:
+    async def _patch_all(
+        self, collection: ScopedCollection, query: Query, update: Document, guard: Guard | None
+    ) -> list[Record]:
+        if guard is not None and not guard.fields.isdisjoint(roots(update)):
+            return await self._patch_each(collection, query, update, guard)
         patched: list[Record] = []
         for ids in _batches(await self._matching_ids(collection, query)):
-            chosen = {"_id": {"$in": ids}}
+            chosen: Filter = {"_id": {"$in": ids}}
+            if guard is not None and guard.scope is not None:
+                chosen = {"$and": [guard.scope, chosen]}
             if update:
                 # What a concurrent call has taken out of the query's reach is out of reach for this one too.
-                await collection.update_many({"$and": [query.filter, chosen]}, update)
+                reached = {"$and": [query.filter, chosen]}
+                if guard is not None and _touches(guard, update):
+                    guard.before.update({record["_id"]: record for record in await collection.find(reached)})
+                await collection.update_many(reached, update)
             records = {record["_id"]: record for record in await collection.find(chosen)}
             patched += [records[found] for found in ids if found in records]
+        return patched
+
+    async def _patch_each(
+        self, collection: ScopedCollection, query: Query, update: Document, guard: Guard
+    ) -> list[Record]:
+        """Patches many records by themselves, for the change decides who reaches them; none if one may not be changed so."""
+        records = await self._find_bounded(collection, Query(query.filter, query.sort))
+        _admit(guard, [apply(record, update) for record in records], _NOT_CHANGED)
+        patched: list[Record] = []
+        for record in records:
+            chosen = {"$and": [query.filter, {"_id": record["_id"]}]}
+            with contextlib.suppress(NotFound):
+                patched.append(await self._patch_tried(collection, chosen, update, record["_id"], guard=guard))
         return patched
 
     async def _remove_all(self, collection: ScopedCollection, query: Query) -> list[Record]:
@@ -189,14 +326,24 @@ class MongoService(Service):
         return records
 
     def _parse(self, params: Params) -> Query:
-        return parse(params.query, self._offer(params))
+        """What restricts a call to matching records."""
+        query = self._read(params)
+        if query.position is not None:
+            raise BadRequest("'$after', '$before' and '$cursor' are for 'find' alone")
+        return query
+
+    def _read(self, params: Params) -> Query:
+        query = parse(params.query, self._offer(params))
+        if params.guard is None or params.guard.scope is None:
+            return query
+        return replace(query, filter={"$and": [query.filter, params.guard.scope]})
 
     def _offer(self, params: Params) -> QueryOptions:
         """What may be asked: only the server's own calls may ask by hidden fields."""
         return self._inside if params.provider is None else self._outside
 
     def _collection(self, params: Params) -> ScopedCollection:
-        return self._isolation.collection(params.tenant, self.options.collection)
+        return self._isolation.collection(params.tenant, self.options.collection, self.options.search)
 
     def _identified(self, filter: Filter, id: Any) -> Filter:
         """The filter for a record that has this id and matches the query."""
@@ -224,10 +371,7 @@ class MongoService(Service):
         return record
 
     def _without_id(self, data: Any, tenant_id: str) -> Record:
-        record = strip(_checked(data), tenant_id)
-        record.pop("_id", None)
-        record.pop(self.id, None)
-        return record
+        return _without(strip(_checked(data), tenant_id), self._fixed)
 
     def _require_multi(self, method: str) -> None:
         if method not in self.options.multi:
@@ -235,17 +379,56 @@ class MongoService(Service):
 
 
 def _to_update(changes: Record) -> Document:
-    """The update operators for a patch: plain fields are set. A service that offers more of them begins here."""
+    """The update operators for a patch without any: plain fields are set."""
     return {"$set": changes} if changes else {}
 
 
-def _checked(data: Any) -> Record:
+def _without(record: Record, fields: frozenset[str]) -> Record:
+    for field in fields:
+        record.pop(field, None)
+    return record
+
+
+def _admit(guard: Guard, records: Sequence[Record], refusal: str) -> None:
+    """Refuses what the access rule does not reach."""
+    if guard.scope is not None and not all(map(compile_filter(guard.scope), records)):
+        raise Forbidden(refusal)
+
+
+def _touches(guard: Guard | None, update: Document) -> bool:
+    """Whether an update may change who reaches or reads a record."""
+    return guard is not None and not roots(update).isdisjoint(guard.fields | guard.watch)
+
+
+R = TypeVar("R", Record, list[Record])
+
+
+def _noted(guard: Guard | None, outcome: R) -> R:
+    """The outcome, of which the guard keeps copies: hooks may change it before the event goes out."""
+    if guard is not None:
+        for record in outcome if isinstance(outcome, list) else [outcome]:
+            guard.after[record["_id"]] = {**record}
+    return outcome
+
+
+def _unchanged(record: Record, fields: Iterable[str]) -> Filter:
+    """The condition that the fields still hold what they hold in the record."""
+    return {field: {"$eq": record[field]} if field in record else {"$exists": False} for field in fields}
+
+
+def _object(data: Any) -> Record:
     if not isinstance(data, dict):
         raise BadRequest("The data must be an object")
-    for key in data:
+    record: Record = data
+    return record
+
+
+def _checked(data: Any) -> Record:
+    record = _object(data)
+    for key in record:
         if key[:1] == "$":
             raise BadRequest(f"Invalid key '{key[:MAX_ID]}': keys may not begin with '$'")
-    return data
+    return record
 
 
 def _check_custom_id(id: Any) -> None:
@@ -272,6 +455,10 @@ def _stable(query: Query) -> Sequence[tuple[str, int]]:
 
 def _batches(items: list[Any]) -> list[list[Any]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
+
+
+def _overtaken() -> Conflict:
+    return Conflict("Others are changing this record at the same moment: try again")
 
 
 def _too_many() -> BadRequest:

@@ -38,11 +38,17 @@ _RANKS: Mapping[type, int] = {
 }  # fmt: skip
 
 
+TYPES: Mapping[str, int] = {
+    "null": 10, "number": 15, "string": 20, "object": 25, "array": 30, "binData": 40, "objectId": 50, "bool": 60, "date": 70
+}  # fmt: skip
+"""The ranks of kinds by the names that MongoDB's `$type` has for them, in order."""
+
+
 def compile_filter(filter: Mapping[str, Any]) -> Predicate:
     """The function that says whether a document matches the filter. Neither is ever changed.
 
     Raises:
-        ValueError: an operator that is none of ours.
+        ValueError: an operator that is none of ours. BadRequest: `$search`, which takes a database's text index.
     """
     tests = [_compile_entry(key, value) for key, value in filter.items()]
     if len(tests) == 1:
@@ -85,6 +91,8 @@ def _compile_entry(key: str, value: Any) -> Predicate:
     if key == "$nor":
         none = [compile_filter(branch) for branch in value]
         return lambda document: not any(test(document) for test in none)
+    if key == "$text":
+        raise BadRequest("'$search' needs a database: these records are kept in memory")
     if key.startswith("$"):
         raise ValueError(f"{key} is not matched in this process")
     path = tuple(key.split("."))
@@ -146,6 +154,11 @@ def _begins(pattern: str) -> _Test:
     return lambda value: isinstance(value, str) and value.startswith(prefix)
 
 
+def _is_of_type(names: Sequence[str]) -> _Test:
+    ranks = {TYPES[name] for name in names}
+    return lambda value: value is not _MISSING and rank_of(value) in ranks
+
+
 _OPERATORS: Mapping[str, Callable[[Any], _Test]] = {
     "$eq": _equals,
     "$in": _equals_any,
@@ -154,6 +167,7 @@ _OPERATORS: Mapping[str, Callable[[Any], _Test]] = {
     "$gt": partial(_in_range, gt),
     "$gte": partial(_in_range, ge),
     "$regex": _begins,
+    "$type": _is_of_type,
 }
 
 
@@ -268,7 +282,12 @@ def _descend(document: Mapping[str, Any], path: tuple[str, ...]) -> tuple[Any, t
     return value, (), whole
 
 
-def _rank(value: Any) -> int:
+def rank_of(value: Any) -> int:
+    """The rank of a value's kind in BSON's order: see `TYPES`.
+
+    Raises:
+        BadRequest: a kind that Roost does not keep.
+    """
     return 10 if value is None else _RANKS.get(type(value)) or _rank_of_subclass(value)
 
 
@@ -285,7 +304,7 @@ def _milliseconds(moment: datetime) -> int:
 
 
 _PARTS: Mapping[int, Callable[[Any], tuple[Any, ...]]] = {
-    25: lambda value: tuple([(_rank(child), name, key_of(child)) for name, child in value.items()]),
+    25: lambda value: tuple([(rank_of(child), name, key_of(child)) for name, child in value.items()]),
     30: lambda value: tuple([key_of(child) for child in value]),
     40: lambda value: (len(value), bytes(value)),
     70: lambda value: (_milliseconds(value),),

@@ -20,7 +20,7 @@ from services.prefix import pattern_of
 
 OPERATORS = frozenset({"$in", "$nin", "$lt", "$lte", "$gt", "$gte", "$ne"})
 OPTIONAL_OPERATORS = frozenset({"$exists", "$startsWith"})
-"""Operators that a service may offer besides."""
+"""Operators that a service may offer besides. So may it `$search`, which stands beside the fields."""
 
 MAX_SKIP = 10_000
 MAX_VALUES = 500
@@ -31,12 +31,16 @@ MAX_SORT = 8
 MAX_SELECT = 100
 MAX_PATH = 256
 MAX_PREFIX = 256
+MAX_WORDS = 256
+"""Characters of a `$search`."""
+MAX_CURSOR = 8 * 1024
+"""Characters of a cursor."""
 MAX_SIZE = 16 * 1024
 """Bytes of all keys and values together; what is no text counts as eight."""
 MAX_DEPTH = 34
 """32 levels that a client may send, and two that the tenancy hook puts around them."""
 
-_SHAPES = frozenset({"$limit", "$skip", "$sort", "$select"})
+_SHAPES = frozenset({"$limit", "$skip", "$sort", "$select", "$search", "$after", "$before", "$cursor", "$total"})
 _RESERVED_NAMES = frozenset({"constructor", "prototype"})
 _INTEGER = re.compile(r"\s*([+-]?[0-9]{1,20})")
 _SCALARS = (str, int, float, ObjectId, datetime)
@@ -49,6 +53,13 @@ class Paginate(NamedTuple):
     max: int
 
 
+class Position(NamedTuple):
+    """Where a page by cursor begins: behind a cursor, or before it; None is the beginning."""
+
+    cursor: str | None = None
+    forward: bool = True
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """What a client asks for. `limit` None is no limit; `select` None is all fields."""
@@ -58,6 +69,10 @@ class Query:
     skip: int = 0
     limit: int | None = None
     select: tuple[str, ...] | None = None
+    position: Position | None = None
+    """None: a page without cursors."""
+    total: bool = True
+    """Whether the matching records shall be counted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +84,8 @@ class QueryOptions:
     """Those of `OPTIONAL_OPERATORS` that are offered."""
     hidden: frozenset[str] = frozenset()
     """Paths that nobody may filter, sort or select by: the answer would tell what they hold."""
+    search: bool = False
+    """Whether `$search` is offered."""
     everything: Query = field(init=False)
     """The Query of an empty query."""
     allowed: frozenset[str] = field(init=False)
@@ -93,13 +110,33 @@ def parse(raw: object, options: QueryOptions) -> Query:
     reader = _Reader(options)
     if _SHAPES.isdisjoint(raw):
         return Query(reader.conditions(raw, 1, top=True), limit=options.everything.limit)
+    filter = reader.conditions({key: value for key, value in raw.items() if key not in _SHAPES}, 1, top=True)
+    if "$search" in raw:
+        if not options.search:
+            raise BadRequest("Invalid filter value $search")
+        filter["$search"] = reader.words(raw["$search"])
+    skip = _skip(raw.get("$skip"))
     return Query(
-        reader.conditions({key: value for key, value in raw.items() if key not in _SHAPES}, 1, top=True),
+        filter,
         reader.sort(raw["$sort"]) if "$sort" in raw else (),
-        _skip(raw.get("$skip")),
+        skip,
         _limit(raw.get("$limit"), options.paginate),
         None if raw.get("$select") is None else reader.select(raw["$select"]),
+        None if _POSITIONS.isdisjoint(raw) else _position(raw, skip),
+        "$total" not in raw or _boolean("$total", raw["$total"]),
     )
+
+
+def parse_match(raw: object) -> Any:
+    """What the items of a list are compared with: a value, operators, or conditions on the items' fields.
+
+    Raises:
+        BadRequest: it is none of them.
+    """
+    reader = _Reader(_PLAIN)
+    if isinstance(raw, dict) and raw and str(next(iter(raw)))[:1] != "$":
+        return reader.conditions(raw, 1, top=False)
+    return reader.condition(raw, 1)
 
 
 def parse_int(value: object) -> int | None:
@@ -140,7 +177,7 @@ class _Reader:
                 raise BadRequest(f"Invalid query parameter {key[:MAX_PATH]}", data=part)
             else:
                 self._check_path(key, whole=True)
-                found[key] = self._condition(value, depth + 1)
+                found[key] = self.condition(value, depth + 1)
         return found
 
     def sort(self, raw: object) -> tuple[tuple[str, int], ...]:
@@ -165,7 +202,13 @@ class _Reader:
         for name in names:
             self._check_path(name, whole=False, part=raw)
         chosen = dict.fromkeys(names)
-        return tuple(name for name in chosen if "." not in name or not any(up in chosen for up in _ancestors(name)))
+        return tuple(name for name in chosen if "." not in name or not any(up in chosen for up in ancestors(name)))
+
+    def words(self, raw: object) -> str:
+        if not isinstance(raw, str) or not raw.strip() or len(raw) > MAX_WORDS or "\0" in raw:
+            raise BadRequest(f"'$search' must be a text of 1 to {MAX_WORDS} characters")
+        self._check_value(raw, 1)
+        return raw
 
     def _branches(self, key: str, raw: object, depth: int, *, top: bool) -> list[dict[str, Any]]:
         if not isinstance(raw, list) or not 1 <= len(raw) <= MAX_BRANCHES:
@@ -177,7 +220,7 @@ class _Reader:
             branches.append(self.conditions(part, depth, top=top))
         return branches
 
-    def _condition(self, value: Any, depth: int) -> Any:
+    def condition(self, value: Any, depth: int) -> Any:
         """A field's condition: a value to equal, or an object of operators."""
         if type(value) is str and len(value) < 64 and value.isascii():
             self._spend(len(value))
@@ -191,7 +234,7 @@ class _Reader:
                 raise BadRequest(f"Invalid query parameter {str(operator)[:MAX_PATH]}", data=value)
             self._spend(len(operator))
             if operator == "$exists":
-                found[operator] = _boolean(operand)
+                found[operator] = _boolean(operator, operand)
             elif operator == "$startsWith":
                 self._check_value(operand, depth + 1)
                 found["$regex"] = _pattern(operand)
@@ -228,13 +271,13 @@ class _Reader:
                 raise BadRequest("Integers in a query must fit into 64 bits")
 
     def _check_key(self, key: Any, part: object) -> None:
-        if not isinstance(key, str) or "." in key or not _is_path(key[:MAX_PATH]):
+        if not isinstance(key, str) or "." in key or not is_path(key[:MAX_PATH]):
             raise BadRequest(f"Invalid query parameter {str(key)[:MAX_PATH]}", data=part)
         self._spend(len(key))
 
     def _check_path(self, path: Any, *, whole: bool, part: object = None) -> None:
         """A field path that may be asked for; `whole`: by its whole value, so that nothing hidden may lie below it."""
-        if not isinstance(path, str) or len(path) > MAX_PATH or not _is_path(path):
+        if not isinstance(path, str) or len(path) > MAX_PATH or not is_path(path):
             raise BadRequest(f"Invalid query parameter {str(path)[:MAX_PATH]}", data=part)
         self._spend(len(path))
         if self._hidden and self._is_hidden(path, whole=whole):
@@ -243,7 +286,7 @@ class _Reader:
     def _is_hidden(self, path: str, *, whole: bool) -> bool:
         # `a.0.b` reaches what `a.b` names.
         path = ".".join(name for name in path.split(".") if not name.isdigit())
-        if path in self._hidden or any(up in self._hidden for up in _ancestors(path)):
+        if path in self._hidden or any(up in self._hidden for up in ancestors(path)):
             return True
         return whole and any(hidden.startswith(path + ".") for hidden in self._hidden)
 
@@ -269,12 +312,28 @@ def _skip(raw: object) -> int:
     return skip
 
 
-def _boolean(raw: object) -> bool:
+def _boolean(key: str, raw: object) -> bool:
     if isinstance(raw, bool):
         return raw
-    if raw in {"true", "false"}:
+    if isinstance(raw, str) and raw in {"true", "false"}:
         return raw == "true"
-    raise BadRequest("'$exists' must be true or false")
+    raise BadRequest(f"'{key}' must be true or false")
+
+
+_POSITIONS = frozenset({"$after", "$before", "$cursor"})
+
+
+def _position(raw: dict[str, Any], skip: int) -> Position | None:
+    """A cursor that is null, or empty in a query string, is not there yet: the first page is asked for."""
+    given = [(key, raw[key]) for key in ("$after", "$before") if raw.get(key) not in (None, "")]
+    if not given:
+        return Position() if raw.keys() & {"$after", "$before"} or _boolean("$cursor", raw["$cursor"]) else None
+    if len(given) > 1 or skip:
+        raise BadRequest(f"'{given[0][0]}' cannot stand beside '{'$skip' if skip else '$before'}'")
+    key, cursor = given[0]
+    if not isinstance(cursor, str) or len(cursor) > MAX_CURSOR:
+        raise BadRequest(f"'{key}' must be a cursor of an earlier page")
+    return Position(cursor, key == "$after")
 
 
 def _pattern(raw: object) -> str:
@@ -283,18 +342,20 @@ def _pattern(raw: object) -> str:
     return pattern_of(raw)
 
 
-def _ancestors(path: str) -> list[str]:
+def ancestors(path: str) -> list[str]:
+    """The paths that a path lies below."""
     names = path.split(".")
     return [".".join(names[:length]) for length in range(1, len(names))]
 
 
 @lru_cache(maxsize=2048)
-def _is_path(path: str) -> bool:
+def is_path(path: str) -> bool:
     """Whether a name or dotted path is one that a record can have. The parts of an id are nobody's business."""
-    return _is_text(path) and not path.startswith("_id.") and all(map(_is_name, path.split(".")))
+    return _is_text(path) and not path.startswith("_id.") and all(map(is_name, path.split(".")))
 
 
-def _is_name(name: str) -> bool:
+def is_name(name: str) -> bool:
+    """Whether a record may have a field of that name."""
     return (
         bool(name)
         and name[0] != "$"
@@ -323,3 +384,6 @@ def _size(text: str) -> int:
 
 def _refuse_depth() -> NoReturn:
     raise BadRequest("The query is nested too deeply")
+
+
+_PLAIN = QueryOptions()

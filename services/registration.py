@@ -7,9 +7,13 @@ from dataclasses import dataclass
 from typing import Any, TypedDict
 
 from hooks.chain import AroundHook, Hooks, Run, compile_chain
+from hooks.conditions import Conditions
 from hooks.context import HookContext
-from hooks.permit import DEFAULT, Rule, Rules, permit, rule_for
+from hooks.permit import permit
+from hooks.readonly import refuse_readonly
+from hooks.rules import DEFAULT, Rule, Rules, fields_of, rule_for, user_fields_of
 from hooks.tenant import Tenant
+from services.audience import Audience
 from services.base import EVENTS, RESERVED_METHODS, STANDARD_METHODS, standard_methods
 
 Listener = Callable[[Any, HookContext], Awaitable[None] | None]
@@ -52,7 +56,10 @@ class Registration:
         "_chains",
         "_emit",
         "_outer",
+        "asked",
+        "audience",
         "events",
+        "hidden",
         "hooks",
         "listeners",
         "methods",
@@ -60,6 +67,7 @@ class Registration:
         "rooms",
         "rules",
         "service",
+        "updates",
     )
 
     def __init__(
@@ -74,11 +82,14 @@ class Registration:
         hooks: HookRegistration | None = None,
         rules: Rules | str = "authenticated",
         rooms: Rooms | None = None,
+        conditions: Conditions | None = None,
     ) -> None:
         """`methods` are those callable from outside; `outer` holds the application's hooks; `emit` is the application's.
 
+        `conditions` prepares the rules' queries for the service's records.
+
         Raises:
-            ValueError: a method that the service lacks or a name that is reserved.
+            ValueError: a method that the service lacks, a name that is reserved, or a rule that the service cannot keep to.
         """
         self.path = path
         self.service = service
@@ -86,10 +97,22 @@ class Registration:
         for name in self.methods:
             if name in RESERVED_METHODS or name.startswith("_") or not callable(getattr(service, name, None)):
                 raise ValueError(f"The service '{path}' cannot offer a method '{name}'")
+        self.updates: frozenset[str] = (
+            frozenset(getattr(service, "updates", ())) if "patch" in self.methods else frozenset()
+        )
         self.events = (*EVENTS.values(), *events)
         self.rules: Rules = {DEFAULT: rules} if isinstance(rules, str) else rules
+        conditions = conditions or Conditions()
+        self.audience = Audience(rule_for(self.rules, "get"), conditions)
+        """Who hears of the service's events, unless a publisher chooses."""
+        self.hidden: frozenset[str] = getattr(getattr(service, "options", None), "hidden", frozenset())
+        """Fields that never leave the server."""
+        self.asked = frozenset[str]().union(*map(user_fields_of, self.rules.values()))
+        """The fields of users that the rules ask for."""
         self.hooks = Hooks()
-        self.hooks.add({"before": {"all": [self._permit()]}})
+        self.hooks.add({"before": {"all": [self._permit(conditions)]}})
+        if readonly := getattr(service, "readonly", None):
+            self.hooks.add({"before": {"all": [refuse_readonly(readonly)]}})
         self.rooms = rooms
         self.listeners: dict[str, list[Listener]] = {}
         self._outer = outer
@@ -137,8 +160,22 @@ class Registration:
         """Forgets the compiled chains, after hooks were added."""
         self._chains.clear()
 
-    def _permit(self) -> Callable[[HookContext], Awaitable[None] | None]:
-        checks = {name: permit(rule_for(self.rules, name)) for name in {*self.methods, *STANDARD_METHODS}}
+    def _permit(self, conditions: Conditions) -> Callable[[HookContext], Awaitable[None] | None]:
+        guards = bool(getattr(self.service, "guards", False))
+        checks: dict[str, Callable[[HookContext], Awaitable[None] | None]] = {}
+        for name in {*self.methods, *STANDARD_METHODS}:
+            rule = rule_for(self.rules, name)
+            checks[name] = permit(
+                rule,
+                conditions=conditions,
+                guards=guards and name in STANDARD_METHODS,
+                watch=self.audience.fields if name in EVENTS else frozenset(),
+            )
+            if not guards and name in ("create", "update", "patch") and self.has(name) and fields_of(rule):
+                raise ValueError(
+                    f"The service '{self.path}' cannot keep to the rule of '{name}': a condition on what is written "
+                    "needs a service that guards, such as MongoService"
+                )
 
         def permit_method(context: HookContext) -> Awaitable[None] | None:
             return checks[context.method](context)

@@ -44,7 +44,9 @@ class RoomsService(Service):
         connection = _socket(params)
         if not isinstance(data, dict) or not isinstance(data.get("service"), str):
             raise BadRequest('A room is named by {"service": ..., "room": ...}')
-        registration, _ = self._app.lookup(params.tenant, data["service"])
+        registration, route = self._app.lookup(params.tenant, data["service"])
+        if "__id" in route:
+            raise NotFound(f"Service '{data['service'][:100]}' not found")
         if registration.rooms is None:
             raise BadRequest(f"The service '{registration.path}' has no rooms")
         _check_rule(registration, params)

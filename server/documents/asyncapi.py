@@ -23,6 +23,7 @@ _ARGUMENTS = {
 _AUDIENCES = {
     "public": "everybody who is connected to the app",
     "authenticated": "everybody who is logged in",
+    "rule": "those whom the rule of `get` admits",
     "chosen": "those whom the service chooses",
 }
 
@@ -109,7 +110,7 @@ def _call_operation(service: ServiceDescription, method: MethodDescription) -> J
             ],
         },
     }
-    if method.access != "public":
+    if method.needs_login:
         operation["security"] = [{"$ref": "#/components/securitySchemes/login"}]
     return operation
 
@@ -132,15 +133,8 @@ def _result(service: ServiceDescription, method: MethodDescription) -> Json:
     if method.is_custom:
         return {}
     if method.name == "find":
-        return _page(record) if service.paginate else several
+        return schemas.page(service, record) if service.paginate else several
     return {"anyOf": [record, several]} if method.is_multi else record
-
-
-def _page(record: Json) -> Json:
-    count = {"type": "integer", "minimum": 0}
-    data = {"type": "array", "items": record}
-    properties = {"total": count, "limit": count, "skip": count, "data": data}
-    return {"type": "object", "required": [*properties], "properties": properties}
 
 
 def _event_channel(service: ServiceDescription, event: EventDescription) -> Json:

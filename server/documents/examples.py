@@ -11,7 +11,8 @@ from typing import Any
 
 from server.handshake import APP_ID, HEADER
 from server.rest import SERVICE_METHOD
-from services.description import JsonSchema, MethodDescription, ServiceDescription, TenantDescription
+from services.description import MethodDescription, ServiceDescription, TenantDescription
+from services.shape import JsonSchema
 
 _FORMATS = {
     "date-time": "2030-01-31T12:00:00Z",
@@ -173,7 +174,7 @@ def _curl(tenant: TenantDescription, service: ServiceDescription, method: Method
     address = shlex.quote(f"{url}/{service.path}{query}") if not has_id else f'"{url}/{service.path}/{_ID}"'
     words = ["curl", "-g", *(["-X", verb] if verb and (verb != "POST" or data is None) else []), address]
     lines = [" ".join(words), f"-H {shlex.quote(f'{HEADER}: {tenant.id}')}"]
-    if method.access != "public":
+    if method.needs_login:
         lines.append('-H "authorization: Bearer $TOKEN"')
     if method.is_custom:
         lines.append(f"-H {shlex.quote(f'{SERVICE_METHOD}: {method.name}')}")

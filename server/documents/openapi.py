@@ -39,6 +39,7 @@ _ALWAYS = (
 _WITH_DATA = (Conflict, PayloadTooLarge)
 _ERRORS: tuple[type[FeathersError], ...] = (*_ALWAYS, *_WITH_DATA)
 
+_REACH = {"own": "Reaches only the caller's own records.", "rule": "Reaches only what the service's rule admits."}
 _WORDS = {
     "find": "Find records",
     "get": "Get one record",
@@ -177,7 +178,7 @@ def _post(service: ServiceDescription) -> Json:
         parameters.append({**header, "description": "The method to call; without it, a record is created."})
     if parameters:
         operation["parameters"] = parameters
-    if len({method.access == "public" for method in (create, *custom) if method is not None}) > 1:
+    if not all(method.needs_login for method in (create, *custom) if method is not None):
         operation["security"] = [{}, {"login": []}]
     return operation
 
@@ -205,11 +206,11 @@ def _operation(
         "operationId": f"{method.name}{service.type_name}{suffix.capitalize()}",
         "summary": summary,
         "tags": [service.path],
-        "security": [{}, {"login": []}] if method.access == "public" else [{"login": []}],
+        "security": [{"login": []}] if method.needs_login else [{}, {"login": []}],
         "responses": dict(sorted({**answers, **named}.items())),
     }
-    if method.condition is not None:
-        operation["description"] = "Reaches only the caller's own records."
+    if method.access in _REACH:
+        operation["description"] = _REACH[method.access]
     return operation
 
 
@@ -230,7 +231,7 @@ def _schemas(services: Sequence[ServiceDescription]) -> Iterator[tuple[str, Json
             yield f"{name}Id", _id(service)
         paged = service.paginate is not None and service.method("find")
         if paged:
-            yield f"{name}Page", _page(record)
+            yield f"{name}Page", schemas.page(service, record)
         if (service.method("find") and not paged) or any(method.is_multi for method in service.methods):
             yield f"{name}List", {"type": "array", "items": record}
 
@@ -239,20 +240,6 @@ def _id(service: ServiceDescription) -> Json:
     if service.kind == "login":
         return {"type": "string", "minLength": 1, "description": "The access token of the login."}
     return {"type": "string", "minLength": 1, "maxLength": 256}
-
-
-def _page(record: Json) -> Json:
-    count = {"type": "integer", "minimum": 0}
-    return {
-        "type": "object",
-        "required": ["total", "limit", "skip", "data"],
-        "properties": {
-            "total": {**count, "description": "How many records match, all pages together."},
-            "limit": {**count, "description": "The limit that was used."},
-            "skip": count,
-            "data": {"type": "array", "items": record},
-        },
-    }
 
 
 def _app_parameter(tenant: TenantDescription) -> Json:

@@ -15,11 +15,11 @@ from server.handshake import APP_ID, HEADER
 from services.description import (
     Access,
     EventDescription,
-    JsonSchema,
     MethodDescription,
     ServiceDescription,
     TenantDescription,
 )
+from services.shape import JsonSchema
 
 _DIRECTORY = Path(__file__).parent
 _STYLE = (_DIRECTORY / "page.css").read_text(encoding="utf-8")
@@ -61,10 +61,16 @@ _MEANINGS = {
     "remove": "removes a record",
 }
 _ROOMS = {"find": "the rooms that this connection has joined", "create": "joins a room", "remove": "leaves a room"}
-_ACCESS: dict[Access, str] = {"public": "anyone", "authenticated": "logged in", "restricted": "logged in, own only"}
+_ACCESS: dict[Access, str] = {
+    "public": "anyone",
+    "authenticated": "logged in",
+    "own": "only one's own",
+    "rule": "by a rule",
+}
 _AUDIENCE = {
     "public": "for everyone",
     "authenticated": "for everyone who is logged in",
+    "rule": "for those whom the rule of get admits",
     "chosen": "for those whom the service chooses",
 }
 
@@ -151,6 +157,7 @@ def _service(tenant: TenantDescription, service: ServiceDescription, url: str) -
         tag("h3", "Methods"),
         tag("div", tag("table", *(_method(service, method) for method in service.methods)), class_="wide"),
         _paging(service) if service.method("find") else None,
+        _extras(service),
         tag("h3", "Fields" if service.kind == "records" else "What it takes"),
         _fields(service),
         tag("h3", "Events") if service.events else None,
@@ -175,22 +182,32 @@ def _method(service: ServiceDescription, method: MethodDescription) -> Html:
         route += f" with X-Service-Method: {method.name}"
     if method.is_multi:
         meaning += "; lists too" if method.name == "create" else "; without an id, all that match the query"
-    condition = None
-    if method.condition is not None:
-        condition = tag("code", json.dumps(method.condition), class_="condition")
     return tag(
         "tr",
         tag("th", tag("code", _SIGNATURES.get(method.name, f"{method.name}(data, params)")), scope="row"),
         tag("td", meaning, tag("br"), tag("code", route, class_="route")),
-        tag("td", _badge(_ACCESS[method.access], method.access), condition),
+        tag("td", _badge(_ACCESS[method.access], method.access)),
     )
 
 
 def _paging(service: ServiceDescription) -> Html:
     if service.paginate is None:
-        return tag("p", "find answers with a plain list.", class_="note")
-    pages = f"find answers with pages of {service.paginate.default} records; $limit: up to {service.paginate.max}."
-    return tag("p", pages, class_="note")
+        return tag("p", _prose("`find` answers with a plain list."), class_="note")
+    text = (
+        f"`find` answers with pages of {service.paginate.default} records, with `$limit` up to {service.paginate.max}."
+    )
+    if service.has_cursors:
+        text += " With `$cursor: true` a page tells where the next one begins, which is `$after: page.cursor.next`."
+    return tag("p", _prose(text), class_="note")
+
+
+def _extras(service: ServiceDescription) -> Html | None:
+    texts = []
+    if service.is_searchable and service.method("find"):
+        texts.append("`$search` finds words.")
+    if service.updates and service.method("patch"):
+        texts.append(f"`patch` also takes {', '.join(f'`{operator}`' for operator in service.updates)}.")
+    return tag("p", _prose(" ".join(texts)), class_="note") if texts else None
 
 
 def _fields(service: ServiceDescription) -> Html:
@@ -204,6 +221,8 @@ def _fields(service: ServiceDescription) -> Html:
 def _field(name: str, schema: JsonSchema, service: ServiceDescription) -> Html:
     is_id = name == service.id and service.kind == "records"
     notes = ["names the record"] if is_id else _notes(schema)
+    if schema.get("readOnly"):
+        notes.insert(0, "set by the server")
     return tag(
         "tr",
         tag("th", tag("code", name), scope="row"),

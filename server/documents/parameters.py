@@ -7,11 +7,28 @@ from typing import Any
 
 from server.documents.schemas import Json, bounded
 from services.description import ServiceDescription
-from services.query import MAX_PREFIX, MAX_SELECT, MAX_SKIP, MAX_SORT
+from services.query import MAX_PREFIX, MAX_SELECT, MAX_SKIP, MAX_SORT, MAX_WORDS
 
 _SCALARS = ("string", "number", "integer", "boolean")
 _ORDERED = ("$gt", "$gte", "$lt", "$lte")
 _NAME = {"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9]{0,30}$"}
+
+
+_CURSOR_PARAMETERS: tuple[Json, ...] = (
+    {
+        "name": "$total",
+        "in": "query",
+        "schema": {"type": "boolean", "default": True},
+        "description": "`false` spares the count, and the page has no `total`.",
+    },
+    {
+        "name": "$cursor",
+        "in": "query",
+        "schema": {"type": "boolean", "default": False},
+        "description": "`true` gives the page a `cursor: {next, previous}`. The next page is `$after=<next>`, with the "
+        "same `$sort` and without `$skip`; the previous one is `$before=<previous>`.",
+    },
+)
 
 
 def path_parameters(service: ServiceDescription) -> list[Json]:
@@ -34,6 +51,16 @@ def find_parameters(service: ServiceDescription) -> Iterator[Json]:
     skip = {"type": "integer", "minimum": 0, "maximum": MAX_SKIP, "default": 0}
     yield {"name": "$skip", "in": "query", "schema": skip, "description": "Records to leave out at the beginning."}
     yield _sort_parameter(service)
+    if service.has_cursors:
+        yield from _CURSOR_PARAMETERS
+    if service.is_searchable:
+        words = {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": MAX_WORDS,
+            "pattern": r"^[^\u0000]*[^\s\u0000][^\u0000]*$",
+        }
+        yield {"name": "$search", "in": "query", "schema": words, "description": "Words that the record contains."}
     yield from record_parameters(service)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from hooks.tenancy import FIELD
 from server.wire import FORBIDDEN_KEYS, MAX_KEY
-from services.description import MethodDescription, ServiceDescription, Shape
+from services.description import MethodDescription, ServiceDescription
+from services.shape import Shape
 
 Json = dict[str, Any]
 
@@ -62,8 +63,32 @@ def replacement(service: ServiceDescription) -> Json:
 
 
 def part(service: ServiceDescription) -> Json:
-    """What `patch` takes: any part of the data."""
-    return taken(_without_ids(service, ()))
+    """What `patch` takes: any part of the data, and the update operators that the service offers."""
+    schema = taken(_without_ids(service, ()))
+    if service.updates:
+        changes = {"type": "object", "description": "By field or dotted path."}
+        schema["properties"] |= dict.fromkeys(service.updates, changes)
+        if "propertyNames" in schema:
+            schema["propertyNames"] = {"anyOf": [schema["propertyNames"], {"enum": [*service.updates]}]}
+    return schema
+
+
+def page(service: ServiceDescription, record: Json) -> Json:
+    """What `find` answers where there are pages. Without a count there is no total."""
+    count = {"type": "integer", "minimum": 0}
+    properties: Json = {
+        "total": {**count, "description": "How many records match, all pages together."},
+        "limit": {**count, "description": "The limit that was used."},
+        "skip": count,
+        "data": {"type": "array", "items": record},
+    }
+    required = ["total", "limit", "skip", "data"]
+    if service.has_cursors:
+        neighbour = {"type": ["string", "null"]}
+        cursors = {"type": "object", "properties": {"next": neighbour, "previous": neighbour}}
+        properties["cursor"] = {**cursors, "description": "For `$after` and `$before`; null where there is no more."}
+        required = ["limit", "skip", "data"]
+    return {"type": "object", "required": required, "properties": properties}
 
 
 def taken(shape: Shape) -> Json:

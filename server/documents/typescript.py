@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from services.description import JsonSchema, MethodDescription, ServiceDescription, Shape, TenantDescription
+from services.description import MethodDescription, ServiceDescription, TenantDescription
+from services.shape import JsonSchema, Shape
 
 _PRELUDE = """\
 import type { Id, Paginated, Params } from '@feathersjs/feathers'
@@ -39,6 +40,19 @@ export type Find<T> = Where<T> & Select<T> & {
   $skip?: number
   $sort?: { [K in FieldOf<T>]?: 1 | -1 }
 }
+
+/** Pages by cursor: `$after: page.cursor.next` is the next one. */
+export type ByCursor = {
+  $after?: string | null
+  $before?: string | null
+  $cursor?: boolean
+  $total?: boolean
+}
+
+export type Page<T> = Paginated<T> & { cursor?: { next: string | null; previous: string | null } }
+
+/** Changes of an update operator, by field or dotted path. */
+export type Changes<T> = { [K in FieldOf<T>]?: unknown } | { [path: string]: unknown }
 """
 
 _IDENTIFIER = re.compile(r"[A-Za-z_$][A-Za-z0-9_$]*")
@@ -66,9 +80,11 @@ def _service(service: ServiceDescription) -> Iterator[str]:
         yield _interface(f"{name}Replacement", shape, "What a record is replaced by.")
     if service.method("patch"):
         part = Shape(service.data.properties, (), service.data.is_open)
-        yield _interface(f"{name}Patch", part, "The fields that change.")
+        yield _interface(f"{name}Patch", part, "The fields that change.", _updates(service))
     if service.kind == "records":
-        yield f"export type {name}Query = Find<{name}Record>"
+        extra = " & ByCursor" if service.has_cursors else ""
+        extra += " & { $search?: string }" if service.is_searchable else ""
+        yield f"export type {name}Query = Find<{name}Record>{extra}"
     yield "\n".join(
         [
             f"export interface {name}Service {{",
@@ -88,7 +104,7 @@ def _method(service: ServiceDescription, method: MethodDescription) -> Iterator[
     replaced = f"{service.type_name}Replacement" if _kept(service.data) else data
     match method.name:
         case "find":
-            found = f"Paginated<{record}>" if service.paginate else f"{record}[]"
+            found = f"Page<{record}>" if service.paginate else f"{record}[]"
             yield f"find(params?: Params<{service.type_name}Query>): Promise<{found}>"
         case "get":
             yield f"get(id: Id, {some}): Promise<{record}>"
@@ -124,11 +140,16 @@ def _kept(shape: Shape) -> list[str]:
     return [name for name in shape.required if shape.properties[name].get("writeOnly")]
 
 
-def _interface(name: str, shape: Shape, comment: str) -> str:
+def _updates(service: ServiceDescription) -> list[str]:
+    return [f"{operator}?: Changes<{service.type_name}Record>" for operator in service.updates]
+
+
+def _interface(name: str, shape: Shape, comment: str, more: Sequence[str] = ()) -> str:
     lines = [f"/** {comment} */", f"export interface {name} {{"]
     for field, schema in shape.properties.items():
         mark = "" if field in shape.required else "?"
         lines.append(f"  {_key(field)}{mark}: {to_type(schema)}")
+    lines += [f"  {line}" for line in more]
     if shape.is_open:
         lines.append("  [field: string]: unknown")
     return "\n".join([*lines, "}"])

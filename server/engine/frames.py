@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp._websocket.helpers import websocket_mask
 
 CONTINUATION, TEXT, BINARY, CLOSE, PING, PONG = 0, 1, 2, 8, 9, 10
-NORMAL, GOING_AWAY, PROTOCOL_ERROR, POLICY, TOO_BIG = 1000, 1001, 1002, 1008, 1009
+NORMAL, GOING_AWAY, PROTOCOL_ERROR, POLICY, TOO_BIG, FAULT = 1000, 1001, 1002, 1008, 1009, 1011
 
 _FINAL = 0x80
 _RESERVED = 0x70
@@ -52,11 +52,6 @@ class FrameReader:
         self._needed = 0
         self._fragments: bytearray | None = None
         self._opcode = 0
-
-    @property
-    def incomplete(self) -> bool:
-        """Whether a message has begun and not ended."""
-        return self._fragments is not None or (self._buffer is not None and not self.held)
 
     def feed(self, data: bytes) -> None:
         """Takes what came from the network.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Coroutine
-from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from server.engine.handlers import Handlers
@@ -29,8 +28,7 @@ class Hub:
         """Carriers that have said goodbye and wait for the client to do so."""
         self.running_calls = 0
         self.draining = False
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._numbers = count()
+        self._tasks: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Event | None = None
 
     @property
@@ -40,8 +38,9 @@ class Hub:
 
     def start(self, work: Coroutine[Any, Any, None]) -> None:
         """Runs a coroutine, which must not raise, as a task that is kept until it is done."""
-        number = next(self._numbers)
-        self._tasks[number] = asyncio.get_running_loop().create_task(self._keep(number, work))
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def forget(self, socket: Socket) -> None:
         """A socket is gone."""
@@ -62,13 +61,7 @@ class Hub:
     async def finish_tasks(self, seconds: float) -> None:
         """Waits until every task is done, and cancels those that are not done in time."""
         if self._tasks:
-            _, late = await asyncio.wait([*self._tasks.values()], timeout=seconds)
+            _, late = await asyncio.wait(self._tasks.copy(), timeout=seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
-
-    async def _keep(self, number: int, work: Coroutine[Any, Any, None]) -> None:
-        try:
-            await work
-        finally:
-            del self._tasks[number]

@@ -29,12 +29,12 @@ VERSIONS = {"python-socketio": "5.18.", "python-engineio": "4.15.", "aiohttp": "
 NAMES = (
     "engineio:AsyncServer._handle_connect",
     "engineio:AsyncServer._ok",
-    "engineio:AsyncServer._bad_request",
     "engineio:AsyncServer.generate_id",
     "socketio.packet:Packet.decode",
     "aiohttp._websocket.helpers:websocket_mask",
     "aiohttp.web:RequestHandler._message_tail",
-    "aiohttp.web:RequestHandler.connection_lost",
+    "aiohttp.web:RequestHandler._manager",
+    "aiohttp.web:RequestHandler._loop",
     "aiohttp.web:AppRunner._make_server",
 )
 

@@ -45,6 +45,8 @@ class _Server(web.Server):
             **made._kwargs,
         )
         self.options = options
+        self.open = 0
+        """HTTP connections; those that became websockets are not counted."""
         self._make = self.request_factory
         self.request_factory = self._make_watched
 
@@ -57,35 +59,40 @@ class _Server(web.Server):
 
 
 class _Connection(web.RequestHandler):
-    __slots__ = ("_deadline", "_options")
+    __slots__ = ("_deadline", "_server")
 
     def __init__(self, server: _Server, **kwargs: Any) -> None:
         super().__init__(server, **kwargs)
-        self._options = server.options
+        self._server: _Server | None = server
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        manager = self._manager
-        assert manager is not None
-        if len(manager.connections) > self._options.max_connections:
+        server = self._server
+        assert server is not None
+        server.open += 1
+        if server.open > server.options.max_connections:
             cast("asyncio.Transport", transport).abort()
         else:
-            self._deadline = self._loop.call_later(self._options.handshake_timeout, self._cut, None)
+            self._deadline = self._loop.call_later(server.options.handshake_timeout, self._cut, None)
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
+        server, self._server = self._server, None
+        if server is not None:
+            server.open -= 1
+            self._stop_deadline()
         super().connection_lost(exc)
 
     def expect_body(self, payload: Any) -> None:
         """A header is there."""
+        self._stop_deadline()
+        if self._server is not None and not payload.is_eof():
+            self._deadline = self._loop.call_later(self._server.options.message_timeout, self._cut, payload)
+
+    def _stop_deadline(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
-        if not payload.is_eof():
-            self._deadline = self._loop.call_later(self._options.message_timeout, self._cut, payload)
 
     def _cut(self, payload: Any) -> None:
         self._deadline = None

@@ -20,7 +20,7 @@ class Options:
     handshake_timeout: float = 10.0
     """For the first HTTP header, for CONNECT once the transport is open, for the handlers' `connect`, for an upgrade."""
     message_timeout: float = 30.0
-    """For the rest of a message, or of a request's body, that has begun to arrive."""
+    """For the body of a request. (On a websocket, a message that does not end holds up the PONG, and is cut by it.)"""
     keepalive_timeout: float = 75.0
     """How long an HTTP connection without a request stays open."""
     max_message: int = 1_000_000

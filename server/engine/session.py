@@ -37,6 +37,9 @@ class Session:
                 self.on_message(packet)
             except BadPacket as bad:
                 self.fail(str(bad), frames.POLICY)
+            except Exception:
+                log.logger.exception("a packet could not be handled")
+                self.end("server fault", frames.FAULT)
         elif kind == _PONG:
             if self._pong_by:
                 self._pong_by = 0.0

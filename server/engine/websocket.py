@@ -27,7 +27,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
     good deal in a few seconds; and at twice the bytes, or four times the packets, it is cut at once.
     """
 
-    __slots__ = ("_begun", "_goodbye", "_hub", "_open", "_stall", "_transport", "receiver")
+    __slots__ = ("_goodbye", "_hub", "_open", "_stall", "_transport", "receiver")
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub.options.max_message)
@@ -35,7 +35,6 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._open = False
         self._stall: Stall | None = None
-        self._begun = 0.0
         self._goodbye: asyncio.TimerHandle | None = None
         self.receiver: Receiver = cast("Receiver", None)
 
@@ -76,8 +75,6 @@ class WebSocket(FrameReader, asyncio.Protocol):
                 return "slow consumer"
             if stall.watched:
                 self.receiver.watch(self._hub.options.slow_after)
-        if self._begun and now - self._begun > self._hub.options.message_timeout:
-            return "message timeout"
         return ""
 
     def close(self, code: int) -> None:
@@ -132,10 +129,6 @@ class WebSocket(FrameReader, asyncio.Protocol):
             self.feed(data)
         except Violation as violation:
             self.receiver.fail(str(violation), violation.code)
-        if not self.incomplete:
-            self._begun = 0.0
-        elif not self._begun:
-            self._begun = asyncio.get_running_loop().time()
 
     def pause_writing(self) -> None:
         self._stall = Stall(
@@ -158,11 +151,9 @@ class WebSocket(FrameReader, asyncio.Protocol):
     # The reader calls these.
 
     def on_text(self, payload: bytearray) -> None:
-        self._begun = 0.0
         self.receiver.receive(payload)
 
     def on_binary(self, payload: bytearray) -> None:
-        self._begun = 0.0
         self.receiver.receive_binary()
 
     def on_ping(self, payload: bytearray) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hooks.context import Caller, Params, Record
+from hooks.context import Caller, HookContext, Params, Record
 from hooks.errors import NotFound
 
 
@@ -26,9 +26,27 @@ class Directory:
 
     async def show(self, params: Params, user_id: Any) -> Record | None:
         """The user as an external `get` shows it, or None if there is none with this id."""
-        try:
-            context = await self._app.call(self._path, "get", Params(tenant=params.tenant), id=user_id)
-        except NotFound:
-            return None
+        context = await self._get(params, user_id)
+        shown: Record | None = None if context is None else context.outcome
+        return shown
+
+    async def load(self, params: Params, user_id: Any) -> tuple[Record, Record] | None:
+        """The user's whole record, which must stay in the server, and the user as an external `get` shows it."""
+        context = await self._get(params, user_id)
+        return None if context is None else (context.result, context.outcome)
+
+    async def add(self, params: Params, data: Record) -> Record:
+        """A new user of the server's own making, as an external `get` shows it.
+
+        Raises:
+            Conflict: the id or the name is taken.
+        """
+        context = await self._app.call(self._path, "create", Params(tenant=params.tenant), data=data)
         shown: Record = context.outcome
         return shown
+
+    async def _get(self, params: Params, user_id: Any) -> HookContext | None:
+        try:
+            return await self._app.call(self._path, "get", Params(tenant=params.tenant), id=user_id)
+        except NotFound:
+            return None

@@ -7,8 +7,8 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
 import structlog
@@ -27,6 +27,8 @@ from services.authentication.master import BrokenSeal, MasterKey
 ALGORITHM = "ES256"
 SIGNING = "signing"
 """The state of a key that signs new tokens. Keys in any other state only verify."""
+VERIFYING = "verifying"
+"""The state of a key that another one has taken the place of."""
 
 MOST_TENANTS = 10_000
 """For how many tenants keys are kept in memory."""
@@ -40,7 +42,10 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class KeyRecord:
-    """A key pair at rest. `public` is a JWK; `sealed` is the private key, readable with the master key alone."""
+    """A key pair at rest. `public` is a JWK; `sealed` is the private key, readable with the master key alone.
+
+    From `retires_at` on nothing that it has signed is accepted; None is never.
+    """
 
     kid: str
     app_id: str
@@ -48,9 +53,10 @@ class KeyRecord:
     sealed: bytes
     created_at: datetime
     state: str = SIGNING
+    retires_at: datetime | None = None
 
     def to_document(self) -> dict[str, Any]:
-        """What is stored: `{_id: kid, app_id, public, sealed, created_at, state}`."""
+        """What is stored: `{_id: kid, app_id, public, sealed, created_at, state, retires_at}`."""
         return {
             "_id": self.kid,
             "app_id": self.app_id,
@@ -58,6 +64,7 @@ class KeyRecord:
             "sealed": self.sealed,
             "created_at": self.created_at,
             "state": self.state,
+            "retires_at": self.retires_at,
         }
 
     @classmethod
@@ -70,7 +77,12 @@ class KeyRecord:
             sealed=bytes(document["sealed"]),
             created_at=document["created_at"],
             state=document["state"],
+            retires_at=document.get("retires_at"),
         )
+
+    def serves(self, now: float) -> bool:
+        """Whether what the key has signed is accepted at this second since 1970."""
+        return self.retires_at is None or now < self.retires_at.timestamp()
 
 
 class KeyStore(Protocol):
@@ -82,6 +94,14 @@ class KeyStore(Protocol):
 
     async def insert(self, record: KeyRecord) -> None:
         """Keeps a new key."""
+        ...
+
+    async def retire(self, app_id: str, kids: Sequence[str], at: datetime) -> None:
+        """Has these keys of a tenant only verify, and that until `at`, or until an earlier moment that is set."""
+        ...
+
+    async def retiring(self, now: datetime) -> Sequence[str]:
+        """The ids of the tenants that have a key which will retire after `now`."""
         ...
 
 
@@ -99,6 +119,17 @@ class MemoryKeyStore:
         """Keeps a new key."""
         self.records[record.kid] = record
 
+    async def retire(self, app_id: str, kids: Sequence[str], at: datetime) -> None:
+        """Has these keys of a tenant only verify, and that until `at`, or until an earlier moment that is set."""
+        for kid in kids:
+            record = self.records[kid]
+            if record.app_id == app_id and (record.retires_at is None or record.retires_at > at):
+                self.records[kid] = replace(record, state=VERIFYING, retires_at=at)
+
+    async def retiring(self, now: datetime) -> Sequence[str]:
+        """The ids of the tenants that have a key which will retire after `now`."""
+        return [*{record.app_id for record in self.records.values() if record.retires_at and record.retires_at > now}]
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class SigningKey:
@@ -111,7 +142,7 @@ class SigningKey:
 class KeyRing:
     """The keys of one tenant as they were at one moment. A change makes a new ring."""
 
-    __slots__ = ("loaded", "public", "records", "signing")
+    __slots__ = ("_by_kid", "loaded", "public", "records", "signing")
 
     def __init__(self, records: Sequence[KeyRecord], loaded: float) -> None:
         """`loaded` is the moment of the load, on the clock of `Keys`."""
@@ -120,6 +151,12 @@ class KeyRing:
         self.public = {record.kid: _public_key(record) for record in self.records}
         self.signing: SigningKey | None = None
         """The private key, once it was needed."""
+        self._by_kid = {record.kid: record for record in self.records}
+
+    def serves(self, kid: str, now: float) -> bool:
+        """Whether there is a key of this id, and what it has signed is accepted at this second since 1970."""
+        record = self._by_kid.get(kid)
+        return record is not None and record.serves(now)
 
 
 class Keys:
@@ -133,12 +170,15 @@ class Keys:
         most_tenants: int = MOST_TENANTS,
         reload: float = RELOAD,
         clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
     ) -> None:
+        """`clock` measures time that passes; `wall_clock` tells the seconds since 1970, by which keys retire."""
         self._store = store
         self._master = master
         self._most = most_tenants
         self._reload = reload
         self._clock = clock
+        self._wall_clock = wall_clock
         self._rings: OrderedDict[str, KeyRing] = OrderedDict()
         self._loads: dict[str, asyncio.Task[KeyRing]] = {}
 
@@ -159,6 +199,35 @@ class Keys:
         await self._store.insert(record)
         self.forget(tenant_id)
         return record
+
+    async def rotate(self, tenant_id: str, overlap: float = 0.0) -> KeyRecord:
+        """Makes a key pair that signs from now on; earlier ones verify for `overlap` seconds more, and then never again."""
+        earlier = [record.kid for record in await self._store.load(tenant_id)]
+        record = await self.create(tenant_id)
+        at = datetime.fromtimestamp(self._wall_clock(), UTC) + timedelta(seconds=overlap)
+        await self._store.retire(tenant_id, earlier, at)
+        self.forget(tenant_id)
+        return record
+
+    async def records(self, tenant_id: str) -> Sequence[KeyRecord]:
+        """All keys of a tenant that are kept, the oldest first."""
+        return KeyRing(await self._store.load(tenant_id), self._clock()).records
+
+    async def retiring(self) -> Sequence[str]:
+        """The ids of the tenants that have a key which will retire."""
+        return await self._store.retiring(datetime.fromtimestamp(self._wall_clock(), UTC))
+
+    async def next_retirement(self, tenant_id: str) -> float | None:
+        """When, in seconds since 1970, the next of the tenant's keys retires, as far as is known here; None is never."""
+        now = self._wall_clock()
+        moments = [
+            record.retires_at.timestamp() for record in (await self._ring(tenant_id)).records if record.retires_at
+        ]
+        return min((moment for moment in moments if moment > now), default=None)
+
+    async def serves(self, tenant_id: str, kid: str) -> bool:
+        """Whether what the tenant's key of that id has signed is accepted now."""
+        return (await self._ring(tenant_id)).serves(kid, self._wall_clock())
 
     async def ensure(self, tenant_id: str) -> None:
         """Makes the tenant's first key pair if it has none that signs."""
@@ -182,14 +251,17 @@ class Keys:
         if kid not in ring.public and self._clock() - ring.loaded >= self._reload:
             self.forget(tenant_id)
             ring = await self._ring(tenant_id)
-        return ring.public.get(kid)
+        return ring.public.get(kid) if ring.serves(kid, self._wall_clock()) else None
 
     async def jwks(self, tenant_id: str) -> dict[str, Any]:
-        """The tenant's public keys as a JWK set."""
-        return {"keys": [dict(record.public) for record in (await self._ring(tenant_id)).records]}
+        """The tenant's public keys that are accepted now, as a JWK set."""
+        now, ring = self._wall_clock(), await self._ring(tenant_id)
+        return {"keys": [dict(record.public) for record in ring.records if record.serves(now)]}
 
     def ring(self, tenant_id: str) -> KeyRing | None:
-        """The tenant's keys if they are in memory. What was verified by one ring holds as long as it is the ring."""
+        """The tenant's keys if they are in memory. What was verified by one ring holds as long as it is the ring, and
+        the key serves.
+        """
         return self._rings.get(tenant_id)
 
     def forget(self, tenant_id: str) -> None:

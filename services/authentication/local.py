@@ -12,6 +12,8 @@ from services.authentication.names import LONGEST, name_key
 from services.authentication.passwords import Passwords
 from services.authentication.strategy import Proof
 
+UNVERIFIED = "Confirm your e-mail address first: the link is in the mail that was sent to it"
+
 
 class LocalStrategy:
     """Takes `{<username field>, password}`. All failures read alike, and cost alike once there is a password."""
@@ -36,10 +38,10 @@ class LocalStrategy:
             raise NotAuthenticated("Invalid login")
         if not await self._passwords.verify(password, hashed):
             raise NotAuthenticated("Invalid login")
-        shown = await self._directory.show(params, user["_id"])
-        if shown is None:
-            raise NotAuthenticated("Invalid login")
-        return Proof(shown)
+        if params.tenant.auth.must_verify and user.get("verified") is not True:
+            # Where nobody may learn who has an account, a fresh one must not answer otherwise than one that is not his.
+            raise NotAuthenticated("Invalid login" if params.tenant.auth.protected else UNVERIFIED)
+        return Proof({"_id": user["_id"]})
 
     async def _find(self, params: Params, name: str) -> Record | None:
         if len(name) > LONGEST or any("\ud800" <= char <= "\udfff" for char in name):

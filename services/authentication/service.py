@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from hooks.context import Authentication, Caller, Params, Record
-from hooks.errors import NotAuthenticated
+from hooks.errors import NotAuthenticated, NotFound
+from hooks.scopes import PRINCIPAL_PREFIX
+from services.authentication.anonymous import AnonymousStrategy
+from services.authentication.api_keys import ApiKeys
 from services.authentication.bearer import JwtStrategy, LoggedIn
 from services.authentication.directory import Directory
+from services.authentication.external import ExternalStrategy
+from services.authentication.ledger import Ledger, Session, ended, is_valid
 from services.authentication.local import LocalStrategy
 from services.authentication.passwords import Passwords
+from services.authentication.refresh import RefreshStrategy
 from services.authentication.sessions import NoSessions, Sessions
-from services.authentication.strategy import Strategy
+from services.authentication.strategy import Proof, Strategy
 from services.authentication.tokens import Tokens
 from services.base import Service
 
@@ -21,26 +29,43 @@ AUTHENTICATION_RULES: Mapping[str, str] = {"create": "public", "remove": "authen
 
 
 class AuthenticationService(Service):
-    """Answers with `{accessToken, authentication: {strategy, payload, ...}, user}`."""
+    """Answers with `{accessToken, authentication: {strategy, payload, ...}, user}`, and `refreshToken` where one is made.
+
+    Each login but by an access token begins a session, which ends with its access token. One that carries `refresh: true`
+    goes on for as long as its refresh tokens are used.
+    """
 
     def __init__(
         self,
         app: Caller,
         tokens: Tokens,
         passwords: Passwords,
+        ledger: Ledger,
+        keys: ApiKeys,
         *,
+        external: ExternalStrategy | None = None,
         sessions: Sessions | None = None,
         users: str = "users",
     ) -> None:
         """`sessions` hears of logins and logouts on live connections; `users` is the path of the users service."""
-        directory = Directory(app, users)
+        self._directory = Directory(app, users)
         self._tokens = tokens
+        self._ledger = ledger
         self._sessions = sessions or NoSessions()
-        self._jwt = JwtStrategy(directory, tokens)
-        self._strategies: dict[str, Strategy] = {"local": LocalStrategy(directory, passwords), "jwt": self._jwt}
+        self._jwt = JwtStrategy(self._directory, tokens, ledger, keys)
+        self._strategies: dict[str, Strategy] = {
+            "local": LocalStrategy(self._directory, passwords),
+            "jwt": self._jwt,
+            "refresh": RefreshStrategy(ledger, tokens),
+            "anonymous": AnonymousStrategy(self._directory),
+            "api_key": keys,
+        }
+        if external is not None:
+            self._strategies["external"] = external
+        self._own = frozenset(self._strategies)
 
     def register(self, name: str, strategy: Strategy) -> None:
-        """Adds a strategy, or replaces the one of that name."""
+        """Adds a strategy, or replaces the one of that name. Roost's own ones are for tenants that list them alone."""
         self._strategies[name] = strategy
 
     async def create(self, data: Any, params: Params) -> Record:
@@ -53,23 +78,34 @@ class AuthenticationService(Service):
         if not name:
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
         strategy = self._strategies.get(name) if isinstance(name, str) else None
-        if strategy is None:
+        if strategy is None or (name in self._own and name not in params.tenant.auth.strategies):
             raise NotAuthenticated("Invalid authentication information (strategy not allowed in authStrategies)")
+        began = self._ledger.now()
         proof = await strategy.authenticate(data, params)
-        login = proof.login
-        if login is not None:
-            answer = _answer(login, proof.user)
-        else:
-            token, payload = await self._tokens.issue(params.tenant, str(proof.user["_id"]))
-            login = Authentication("jwt", token, payload)
-            shown = {"strategy": name, "payload": dict(payload)}
-            answer = {"accessToken": token, "authentication": shown, "user": proof.user}
-        if params.connection is not None:
-            await self._sessions.login(params.connection, login, proof.user)
+        if proof.login is not None:
+            if self._ledger.has_ended(params.tenant, proof.login.payload):
+                raise ended()
+            if params.connection is not None:
+                await self._sessions.login(params.connection, proof.login, proof.user)
+            return _answer(proof.login, proof.user)
+        session = proof.session
+        if session is None:
+            keep = data.get("refresh") is True and "refresh" in params.tenant.auth.strategies
+            session = await self._begin(proof, params, began, keep=keep)
+        user = await self._admit(proof, params, session, is_own=name in self._own)
+        token, payload = await self._tokens.issue(params.tenant, session.user_id, session.id)
+        login = Authentication("jwt", token, payload)
+        # The session may have ended since: then the answer comes as if it had come before, and logs nothing in.
+        if params.connection is not None and not self._ledger.has_ended(params.tenant, payload):
+            await self._sessions.login(params.connection, login, user)
+        shown = {"strategy": name, "payload": dict(payload)}
+        answer: Record = {"accessToken": token, "authentication": shown, "user": user}
+        if session.refresh_token is not None:
+            answer["refreshToken"] = session.refresh_token
         return answer
 
     async def remove(self, id: Any, params: Params) -> Record:
-        """Logs out; `id` is null or the access token of the login. A token goes on being valid until it expires.
+        """Logs out and ends the login's session; `id` is null or the access token of the login.
 
         Raises:
             NotAuthenticated: there is no login, or `id` is another token; that leaves the login in place.
@@ -81,9 +117,9 @@ class AuthenticationService(Service):
             login, user = await self._jwt.verify(token, params)
         except NotAuthenticated:
             # Expired, or the user is gone: such a login must not outlive the wish to end it either.
-            await self._log_out(params)
+            await self._log_out(params, params.authentication)
             raise
-        await self._log_out(params)
+        await self._log_out(params, login)
         return _answer(login, user)
 
     async def authenticate(self, params: Params) -> None:
@@ -103,9 +139,31 @@ class AuthenticationService(Service):
         """
         return await self._jwt.verify(token, params)
 
-    async def _log_out(self, params: Params) -> None:
+    async def _begin(self, proof: Proof, params: Params, began: datetime, *, keep: bool) -> Session:
+        user_id = str(proof.user["_id"])
+        if user_id.startswith(PRINCIPAL_PREFIX):
+            raise NotAuthenticated("Invalid login")
+        return await self._ledger.begin(params, user_id, began, self._tokens.lifetime(params.tenant), keep=keep)
+
+    async def _admit(self, proof: Proof, params: Params, session: Session, *, is_own: bool) -> Record:
+        """The session's user, looked at after the session was kept: whoever ends all sessions has met one of the two."""
+        user = await self._directory.load(params, session.user_id)
+        if user is None and not is_own:
+            # A strategy of somebody's own may know people who are no records of the users service.
+            return proof.user
+        if user is None or not is_valid(session, user[0]):
+            with contextlib.suppress(NotFound):
+                await self._ledger.end(params.tenant, session.id, session.user_id)
+            raise ended()
+        return user[1]
+
+    async def _log_out(self, params: Params, login: Authentication | None) -> None:
         if params.connection is not None:
             await self._sessions.logout(params.connection)
+        session = login.payload.get("sid") if login is not None else None
+        if login is not None and isinstance(session, str):
+            with contextlib.suppress(NotFound):
+                await self._ledger.end(params.tenant, session, login.payload["sub"])
 
 
 def _token(params: Params) -> str:

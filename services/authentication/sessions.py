@@ -24,6 +24,14 @@ class Sessions(Protocol):
         """Takes the connection's login and its channels away; the connection stays. Nothing to do if there is none."""
         ...
 
+    async def end_session(self, tenant_id: str, session_id: str) -> None:
+        """Logs out every connection of the tenant whose access token belongs to this session."""
+        ...
+
+    async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
+        """Logs out every connection of this user, except those of the session that `but` names."""
+        ...
+
 
 class NoSessions:
     """For servers without live connections."""
@@ -32,4 +40,10 @@ class NoSessions:
         """Nothing to tell."""
 
     async def logout(self, connection: Any) -> None:
+        """Nothing to tell."""
+
+    async def end_session(self, tenant_id: str, session_id: str) -> None:
+        """Nothing to tell."""
+
+    async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
         """Nothing to tell."""

@@ -7,14 +7,18 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hooks.context import Authentication, Params, Record
+from services.authentication.ledger import Session
 
 
 @dataclass(frozen=True, slots=True)
 class Proof:
-    """Who somebody has proved to be. `login` is set when an access token was the proof; else a token is issued."""
+    """Who somebody has proved to be. Of `user` only the `_id` counts, unless `login` is set."""
 
     user: Record
     login: Authentication | None = None
+    """Set when an access token was the proof; else one is issued."""
+    session: Session | None = None
+    """Set when the proof belongs to a session that exists; else one is begun."""
 
 
 class Strategy(Protocol):

@@ -7,6 +7,7 @@ import time
 import uuid
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -36,6 +37,16 @@ _SIGNATURE_ALONE: Any = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Verified:
+    """A token that was verified by a ring's key."""
+
+    ring: KeyRing
+    signer: tuple[str, str]
+    """The tenant's id and the key's."""
+    payload: Payload
+
+
 class Tokens:
     """Issues and verifies access tokens."""
 
@@ -54,10 +65,15 @@ class Tokens:
         self._lifetime = lifetime
         self._most = most_verified
         self._clock = clock
-        self._verified: OrderedDict[tuple[str, str], tuple[KeyRing, Payload]] = OrderedDict()
+        self._verified: OrderedDict[tuple[str, str], _Verified] = OrderedDict()
 
-    async def issue(self, tenant: Tenant, user_id: str) -> tuple[str, Payload]:
-        """A new token for a user of the tenant, and its claims `{iss, aud, sub, iat, exp, jti, app_id}`."""
+    def lifetime(self, tenant: Tenant) -> int:
+        """Seconds for which a new token of the tenant is valid."""
+        own = tenant.auth.access_token_lifetime
+        return self._lifetime if own is None else own
+
+    async def issue(self, tenant: Tenant, user_id: str, session: str | None = None) -> tuple[str, Payload]:
+        """A new token for a user of the tenant, and its claims `{iss, aud, sub, iat, exp, jti, app_id, sid?}`."""
         key = await self._keys.signing_key(tenant.id)
         now = int(self._clock())
         payload: Payload = {
@@ -65,10 +81,12 @@ class Tokens:
             "aud": audience(tenant),
             "sub": user_id,
             "iat": now,
-            "exp": now + self._lifetime,
+            "exp": now + self.lifetime(tenant),
             "jti": str(uuid.uuid4()),
             "app_id": tenant.id,
         }
+        if session is not None:
+            payload["sid"] = session
         token = jwt.encode(payload, key.private, algorithm=ALGORITHM, headers={"kid": key.kid, "typ": TYPE})
         return token, payload
 
@@ -84,26 +102,29 @@ class Tokens:
             raise refusal("jwt must be a string")
         key = (tenant.id, token)
         known = self._verified.get(key)
-        if known is not None and self._keys.ring(tenant.id) is known[0]:
+        if known is not None and self._keys.ring(tenant.id) is known.ring and await self._keys.serves(*known.signer):
             self._verified.move_to_end(key)
-            payload = known[1]
-        else:
-            self._verified.pop(key, None)
-            payload = await self._check_signature(tenant, token)
-            self._check_claims(tenant, payload)
+            self._check_time(known.payload)
+            return dict(known.payload)
+        self._verified.pop(key, None)
+        kid, payload = await self._check_signature(tenant, token)
+        self._check_claims(tenant, payload)
         self._check_time(payload)
-        if known is None or payload is not known[1]:
-            self._remember(key, payload)
+        self._remember(key, kid, payload)
         return dict(payload)
 
-    def _remember(self, key: tuple[str, str], payload: Payload) -> None:
+    async def is_signed_by_serving_key(self, tenant: Tenant, token: str) -> bool:
+        """Whether the key of a token that was verified once is still one of the tenant's; all else stays unchecked."""
+        return await self._keys.serves(tenant.id, str(_decode_header(token.partition(".")[0]).get("kid")))
+
+    def _remember(self, key: tuple[str, str], kid: str, payload: Payload) -> None:
         ring = self._keys.ring(key[0])
         if ring is not None:
-            self._verified[key] = ring, payload
+            self._verified[key] = _Verified(ring, (key[0], kid), payload)
             while len(self._verified) > self._most:
                 self._verified.popitem(last=False)
 
-    async def _check_signature(self, tenant: Tenant, token: str) -> Payload:
+    async def _check_signature(self, tenant: Tenant, token: str) -> tuple[str, Payload]:
         if len(token) > LARGEST:
             raise refusal("invalid token")
         parts = token.split(".")
@@ -125,12 +146,14 @@ class Tokens:
             raise refusal("invalid signature") from error
         except jwt.InvalidTokenError as error:
             raise refusal("invalid token") from error
-        return payload
+        return kid, payload
 
     def _check_claims(self, tenant: Tenant, payload: Mapping[str, Any]) -> None:
         texts = [payload.get(name) for name in ("iss", "aud", "sub", "jti", "app_id")]
         times = [payload.get("iat"), payload.get("exp"), payload.get("nbf", 0)]
         if not all(isinstance(text, str) and text for text in texts) or not all(map(_is_time, times)):
+            raise refusal("invalid token")
+        if "sid" in payload and not isinstance(payload["sid"], str):
             raise refusal("invalid token")
         if payload["app_id"] != tenant.id:
             raise refusal("invalid token")

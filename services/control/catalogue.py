@@ -7,7 +7,6 @@ changes, and while there is none, every entry is looked up again after a few sec
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import random
 import time
 from collections import OrderedDict
@@ -16,7 +15,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from hooks.errors import FeathersError, Unavailable
+from hooks.errors import Unavailable
 from hooks.tenant import TENANT_ID, Tenant
 from services.control.tenants import COLLECTION, Tenants, control_database
 from services.database.deployment import Deployment
@@ -69,11 +68,11 @@ class Catalogue:
 
     async def stop(self) -> None:
         """Ends the watch."""
-        for task in (self._watcher, *self._loads.values()):
-            if task is not None:
+        for task in [self._watcher, *self._loads.values()]:
+            while task is not None and not task.done():
+                # The driver can swallow a cancellation while it opens a connection.
                 task.cancel()
-                with contextlib.suppress(asyncio.CancelledError, FeathersError):
-                    await task
+                await asyncio.wait([task], timeout=0.1)
 
     async def load_all(self) -> None:
         """Takes every tenant into memory, so that the first calls find them there.

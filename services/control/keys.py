@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
-from services.authentication.keys import KeyRecord
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from services.authentication.keys import VERIFYING, KeyRecord
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 
 COLLECTION = "signing_keys"
+KEPT = 7 * 24 * 60 * 60
+"""Seconds for which a retired key is still listed."""
 
 
 class MongoKeyStore:
@@ -32,9 +38,30 @@ class MongoKeyStore:
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
-    async def prepare(self) -> None:
-        """Creates the index by which keys are loaded."""
+    async def retire(self, app_id: str, kids: Sequence[str], at: datetime) -> None:
+        """Has these keys of a tenant only verify, and that until `at`, or until an earlier moment that is set."""
+        chosen: dict[str, Any] = {"_id": {"$in": [*kids]}, "app_id": app_id}
+        later: dict[str, Any] = {"$or": [{"retires_at": None}, {"retires_at": {"$gt": at}}]}
+        change = {"$set": {"state": VERIFYING, "retires_at": at}}
         try:
-            await self._deployment.client[self._control][COLLECTION].create_index([("app_id", 1)], name="app_id_1")
+            await self._deployment.client[self._control][COLLECTION].update_many({**chosen, **later}, change)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def retiring(self, now: datetime) -> Sequence[str]:
+        """The ids of the tenants that have a key which will retire after `now`."""
+        keys = self._deployment.client[self._control][COLLECTION]
+        try:
+            found: list[str] = await keys.distinct("app_id", {"retires_at": {"$gt": now}})
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return found
+
+    async def prepare(self) -> None:
+        """Creates the indexes by which keys are loaded, and retired ones deleted some time later."""
+        keys = self._deployment.client[self._control][COLLECTION]
+        try:
+            await keys.create_index([("app_id", 1)], name="app_id_1")
+            await keys.create_index([("retires_at", 1)], name="retired", expireAfterSeconds=KEPT)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error

@@ -10,17 +10,34 @@ from typing import Any
 from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from hooks.errors import BadRequest, Conflict
-from hooks.tenant import TENANT_ID, AuthSettings, Placement, Tenant
+from hooks.errors import BadRequest, Conflict, NotFound
+from hooks.tenant import TENANT_ID, Placement, Tenant
 from services import users
+from services.accounts import tokens as account_tokens
+from services.authentication import api_keys, identities, ledger
 from services.authentication.keys import Keys
+from services.control.words import refill
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
-from services.database.schema import CollectionSchema, Index
-from services.declaration import Declaration, ServiceDeclaration, TenantDeclaration, service_declarations
+from services.database.schema import CollectionSchema, Index, Words
+from services.declaration import (
+    Declaration,
+    ServiceDeclaration,
+    TenantDeclaration,
+    auth_settings,
+    service_declarations,
+)
 from services.store import Document
 
 COLLECTION = "tenants"
+OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
+    *users.COLLECTIONS,
+    *ledger.COLLECTIONS,
+    *identities.COLLECTIONS,
+    *api_keys.COLLECTIONS,
+    *account_tokens.COLLECTIONS,
+)
+"""What Roost itself keeps of every tenant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +73,7 @@ class Tenants:
 
     async def get(self, id: str) -> Tenant | None:
         """The tenant, or None."""
-        try:
-            found = await self._documents.find_one({"_id": id}, max_time_ms=2000)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        found = await self._stored(id)
         return None if found is None else to_tenant(found)
 
     async def all(self) -> AsyncIterator[Tenant]:
@@ -92,23 +106,46 @@ class Tenants:
         """
         for tenant in declaration.tenants:
             await self.prepare_collections(tenant)
+        # Once before, so that a failure changes nothing, and once after, for what was written in the meantime.
+        stored = {tenant.id: await self._stored(tenant.id) for tenant in declaration.tenants}
+        await self._refill(declaration, stored)
         try:
             async with self._deployment.client.start_session() as session:
                 changes = await session.with_transaction(lambda session: self._write(declaration.tenants, session))
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
+        await self._refill(declaration, stored)
         for tenant in declaration.tenants:
             await self._keys.ensure(tenant.id)
         return changes
 
     async def prepare_collections(self, declared: TenantDeclaration) -> None:
-        """Brings about the validators and indexes that the declared services need."""
-        schemas = {users.COLLECTION: (Index((("app_id", 1), (users.KEY, 1)), unique=True),)}
+        """Brings about the validators and indexes that Roost itself and the declared services need."""
+        await self.prepare_own_collections()
+        schemas: dict[str, tuple[Index | Words, ...]] = {}
         for path, service in declared.services.items():
             name = service.collection or path
             schemas[name] = (*schemas.get(name, ()), *_indexes(service))
         for name, indexes in schemas.items():
             await self._deployment.ensure(self._database, CollectionSchema(name, tuple(dict.fromkeys(indexes))))
+
+    async def prepare_own_collections(self) -> None:
+        """Brings about what Roost itself keeps, also for tenants that an earlier version has made."""
+        for schema in OWN_COLLECTIONS:
+            await self._deployment.ensure(self._database, schema)
+
+    async def touch(self, id: str) -> None:
+        """Raises a tenant's epoch, so that running servers look at it again.
+
+        Raises:
+            NotFound: there is no such tenant.
+        """
+        try:
+            found = await self._documents.find_one_and_update({"_id": id}, {"$inc": {"epoch": 1}})
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        if found is None:
+            raise NotFound(f"There is no tenant '{id}'")
 
     async def _write(self, tenants: Iterable[TenantDeclaration], session: AsyncClientSession) -> list[Change]:
         return [await self._write_one(tenant, session) for tenant in tenants]
@@ -133,12 +170,26 @@ class Tenants:
         )
         return Change(declared.id, "updated", withdrawn)
 
+    async def _refill(self, declaration: Declaration, stored: Mapping[str, Document | None]) -> None:
+        try:
+            for tenant in declaration.tenants:
+                await refill(self._deployment.client[self._database], tenant, stored[tenant.id])
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def _stored(self, id: str) -> Document | None:
+        try:
+            found: Document | None = await self._documents.find_one({"_id": id}, max_time_ms=2000)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return found
+
     @property
     def _documents(self) -> Any:
         return self._deployment.client[self._control][COLLECTION]
 
 
-def _indexes(service: ServiceDeclaration) -> Iterator[Index]:
+def _indexes(service: ServiceDeclaration) -> Iterator[Index | Words]:
     """What a service needs besides the listing by id: its own id, and what is declared."""
     if service.id != "_id":
         yield Index((("app_id", 1), (service.id, 1)), unique=True)
@@ -148,6 +199,8 @@ def _indexes(service: ServiceDeclaration) -> Iterator[Index]:
         yield Index((("app_id", 1), *keys, ("_id", keys[-1][1])))
     for fields in service.unique:
         yield Index((("app_id", 1), *map(_key, fields)), unique=True)
+    if service.search:
+        yield Words()
 
 
 def _key(field: str) -> tuple[str, int]:
@@ -163,7 +216,7 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         status=document.get("status", "ready"),
         epoch=document.get("epoch", 1),
         allowed_origins=frozenset(document.get("allowed_origins", ())),
-        auth=AuthSettings(**document.get("auth", {})),
+        auth=auth_settings(document.get("auth", {})),
         placement=Placement(**placement),
         services=service_declarations(document.get("services", {})),
     )

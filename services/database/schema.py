@@ -14,6 +14,7 @@ from pymongo import IndexModel
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
+from services import search
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.store import Document
 
@@ -74,6 +75,40 @@ class Index:
         return IndexModel(list(self.keys), name=self.name, unique=True, partialFilterExpression=optional)
 
 
+@dataclass(frozen=True, slots=True)
+class Expiry:
+    """A documents' field with the moment from which the database deletes it, within about a minute.
+
+    It does not begin with `app_id`: it answers no query, and MongoDB expires by a single field only.
+    """
+
+    field: str
+
+    @property
+    def name(self) -> str:
+        """As of an index."""
+        return f"{self.field}_expiry"
+
+    def model(self) -> IndexModel:
+        """The index as PyMongo wants it."""
+        return IndexModel([(self.field, 1)], name=self.name, expireAfterSeconds=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """The index for `$search` over the slots of `services/search.py`: a collection has at most one text index."""
+
+    @property
+    def name(self) -> str:
+        """As of an index."""
+        return f"app_id_1_{search.FIELD}_text"
+
+    def model(self) -> IndexModel:
+        """The index as PyMongo wants it."""
+        keys = [("app_id", 1), *((f"{search.FIELD}.{slot}", "text") for slot in search.SLOTS)]
+        return IndexModel(keys, name=self.name, default_language=search.LANGUAGE, language_override=search.OVERRIDE)
+
+
 #: Counts a tenant's documents and lists them in order of id.
 LISTING = Index((("app_id", 1), ("_id", 1)))
 
@@ -83,7 +118,7 @@ class CollectionSchema:
     """A collection of tenant data. It always has the validator and the `LISTING` index; `indexes` come on top."""
 
     name: str
-    indexes: tuple[Index, ...] = ()
+    indexes: tuple[Index | Expiry | Words, ...] = ()
 
 
 async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema) -> None:

@@ -257,6 +257,27 @@ async def test_a_client_that_does_not_read_is_cut(process: EchoProcess) -> None:
         sock.close()
 
 
+@pytest.mark.parametrize("packets", [1, 12])
+async def test_a_client_that_makes_no_headway_is_cut_without_being_sent_more(packets: int) -> None:
+    """Past the bound within `slow_after`; below it, with some bytes waiting for ever, within the time of a ping."""
+    options = Options(outgoing_bytes=400_000, slow_after=0.3, ping_timeout=0.6, ping_interval=0.6)
+    async with echo_server(options) as server:
+        sock = await join_deaf(server.port)
+        (deaf,) = server.handlers.sockets.values()
+        big = Frame("news", "x" * 50_000)
+        while not deaf.carrier.stalled:
+            deaf.write(big)
+            await asyncio.sleep(0)
+        for _ in range(packets):
+            deaf.write(big)
+        async with asyncio.timeout(5):
+            while not server.handlers.left:
+                sock.send(frame("3"))
+                await asyncio.sleep(0.05)
+        assert server.handlers.left == ["slow consumer"]
+        sock.close()
+
+
 async def test_answers_wait_for_a_client_that_reads_late(process: EchoProcess) -> None:
     """A client may ask for much more than the bound and read it in its own time; only 32 answers exist meanwhile."""
     async with await RawSocket.join(process.port) as raw:

@@ -8,15 +8,15 @@ from contextlib import AsyncExitStack
 
 from server.main import Roost
 from tests.security.apps import stored
-from tests.support.client import CallError, connect, outcome, rest
+from tests.support.client import Caller, CallError, connect, outcome, rest
 
 ADAS = ["Ada", "ada", "ADA", "aDa", "ＡＤＡ", "ａｄａ", "A\u200bda", "Ａda", "ada\u00ad"]
 
 
 async def test_ten_sign_ups_of_one_name_at_once_make_one_user(roost: Roost) -> None:
     async with AsyncExitStack() as stack:
-        sockets = [await stack.enter_async_context(connect(roost, "acme")) for _ in range(5)]
-        clients = [await stack.enter_async_context(rest(roost, "acme")) for _ in range(5)]
+        sockets: list[Caller] = [await stack.enter_async_context(connect(roost, "acme")) for _ in range(5)]
+        clients: list[Caller] = [await stack.enter_async_context(rest(roost, "acme")) for _ in range(5)]
         names = [*ADAS, "ada"]
         answers = await asyncio.gather(
             *(

@@ -12,13 +12,15 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, cast
 from urllib.parse import quote, urlencode
 
 import aiohttp
 import socketio
 from yarl import URL
 
+_HASTE = aiohttp.ClientWSTimeout(ws_close=0.05)
+"""How long the bare protocol waits for a goodbye."""
 TIMEOUT = 5.0
 """Seconds after which something that should have come is missing."""
 PASSWORD = "secret-123"
@@ -114,7 +116,7 @@ class Client:
         async with asyncio.timeout(TIMEOUT):
             await self._gone.wait()
 
-    async def ack(self, name: str, *arguments: Any, timeout: float = TIMEOUT) -> tuple[Any, ...]:
+    async def ack(self, name: str, *arguments: Any, seconds: float = TIMEOUT) -> tuple[Any, ...]:
         """The acknowledgement's arguments, as they are."""
         answered: asyncio.Future[tuple[Any, ...]] = asyncio.get_running_loop().create_future()
 
@@ -123,7 +125,7 @@ class Client:
                 answered.set_result(answer)
 
         await self.sio.emit(name, arguments, callback=take)
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(seconds):
             return await answered
 
     async def call(self, method: str, path: str, *arguments: Any) -> Any:
@@ -136,9 +138,9 @@ class Client:
                 raise CallError(error)
         raise AssertionError(f"not an answer: {answer!r}")
 
-    async def next_event(self, timeout: float = TIMEOUT) -> Event:
+    async def next_event(self) -> Event:
         """The next event that was not taken yet."""
-        async with asyncio.timeout(timeout):
+        async with asyncio.timeout(TIMEOUT):
             while self.heard == len(self.events):
                 self._news.clear()
                 await self._news.wait()
@@ -192,13 +194,13 @@ async def connect(
 ) -> AsyncIterator[Client]:
     """A socket of an app, over a websocket."""
     async with aiohttp.ClientSession() as session:
-        sio = socketio.AsyncClient(reconnection=False, http_session=session, handle_sigint=False)
+        sio = socketio.AsyncClient(reconnection=False, http_session=cast("Any", session), handle_sigint=False)
         client = Client(sio)
         await sio.connect(
             f"{roost.url}?{urlencode({'appId': app_id})}",
             headers=dict(headers or {}),
             transports=["websocket"],
-            wait_timeout=TIMEOUT,
+            wait_timeout=int(TIMEOUT),
         )
         try:
             yield client
@@ -348,7 +350,7 @@ async def wire(
     url = f"{roost.url}/socket.io/?EIO=4&transport=websocket&{query}"
     async with (
         aiohttp.ClientSession() as session,
-        session.ws_connect(URL(url, encoded=True), headers=headers, max_msg_size=max_size) as socket,
+        session.ws_connect(URL(url, encoded=True), headers=headers, max_msg_size=max_size, timeout=_HASTE) as socket,
     ):
         opened = await socket.receive_str(timeout=TIMEOUT)
         spoken = Wire(socket, json.loads(opened[1:])["sid"])

@@ -238,6 +238,18 @@ class Sessions:
     async def logout(self, connection: Connection) -> None:
         self.logins.pop(connection.id, None)
 
+    async def end_session(self, tenant_id: str, session_id: str) -> None:
+        """Logs out the connections of a session."""
+        for id, (login, _) in [*self.logins.items()]:
+            if login.payload.get("sid") == session_id:
+                del self.logins[id]
+
+    async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
+        """Logs out the connections of a user."""
+        for id, (login, user) in [*self.logins.items()]:
+            if str(user["_id"]) == user_id and (but is None or login.payload.get("sid") != but):
+                del self.logins[id]
+
 
 class Live:
     """The service with a live connection to `acme`."""
@@ -246,7 +258,9 @@ class Live:
         self.sessions = Sessions()
         self.tokens = Tokens(roost.backend.keys, clock=lambda: time.time() + self.later)
         self.later = 0.0
-        self.service = AuthenticationService(roost.app, self.tokens, roost.passwords, sessions=self.sessions)
+        self.service = AuthenticationService(
+            roost.app, self.tokens, roost.passwords, roost.ledger, roost.api_keys, sessions=self.sessions
+        )
         self.socket = Socket("s1", tenant)
 
     def params(self) -> Params:

@@ -104,12 +104,14 @@ async def test_nothing_secret_leaves_by_any_method_or_event(roost: Roost, bob: C
         await bob.call("users", "update", bob.id, {"username": "Bob", "password": "third horse"}),
         await bob.log_in("bob", "third horse"),
         await bob.call("authentication", "remove"),
+        await bob.log_in("bob", "third horse"),
         await bob.call("users", "remove", bob.id),
     ]
     assert len(told) == 4
     text = json.dumps([seen, told], default=str)
     assert "argon2" not in text
     assert "username_key" not in text
+    assert "tokens_" not in text
     assert "horse" not in text
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 
 import pytest
 
 from server.main import Backend, Roost, open_backend
+from services.control.catalogue import Catalogue
 from services.declaration import parse
-from tests.support.client import Rest, connect, handshake, outcome, rest, until
+from tests.support.client import TIMEOUT, Rest, connect, handshake, outcome, rest, until
 from tests.support.roost import TWO_APPS
 
 SOON = 3.0
@@ -153,3 +155,15 @@ async def test_pages_and_schemas_change_too(roost: Roost, elsewhere: Backend) ->
         assert len((await ada.call("find", "messages", {"$limit": 50}))["data"]) == 5
         assert (await outcome(ada, "create", "messages", {"text": "x", "m": "no number"})).code == 400
         assert (await ada.call("create", "messages", {"text": "x", "n": "any"}, {}))["n"] == "any"
+
+
+async def test_the_watch_ends_whenever_it_is_stopped(roost: Roost) -> None:
+    """The driver swallows a cancellation that comes while it opens a connection: one alone would be lost."""
+    for step in range(30):
+        async with open_backend(roost.settings) as backend:
+            catalogue = Catalogue(backend.tenants, backend.deployment, database=roost.settings.database)
+            await catalogue.start()
+            await asyncio.sleep(step * 0.0005)
+            async with asyncio.timeout(TIMEOUT) as limit:
+                await catalogue.stop()
+            assert not limit.expired()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import secrets
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pymongo import AsyncMongoClient
@@ -22,6 +22,7 @@ async def env(mongod: str) -> AsyncIterator[dict[str, str]]:
     """The variables of one deployment, whose data is deleted afterwards."""
     database = f"t{secrets.token_hex(6)}"
     yield environment(mongod, database)
+    client: AsyncMongoClient[dict[str, Any]]
     async with AsyncMongoClient(mongod) as client:
         await client.drop_database(database)
         await client.drop_database(f"{database}_control")
@@ -32,6 +33,10 @@ def two_apps(tmp_path: Path) -> Path:
     file = tmp_path / "apps.yaml"
     file.write_text(TWO_APPS)
     return file
+
+
+def rewrite(file: Path, text: str) -> None:
+    file.write_text(text)
 
 
 async def test_help_names_the_commands() -> None:
@@ -46,7 +51,7 @@ async def test_apply_list_show_and_create(env: dict[str, str], two_apps: Path) -
     assert (first.code, first.out) == (0, "acme: created\nglobex: created\n"), first.err
     second = await run("apply", two_apps, env=env)
     assert (second.code, second.out) == (0, "acme: unchanged\nglobex: unchanged\n")
-    two_apps.write_text(TWO_APPS.replace("sealed", "opened").replace("name: Globex", "name: Globex 2"))
+    rewrite(two_apps, TWO_APPS.replace("sealed", "opened").replace("name: Globex", "name: Globex 2"))
     third = await run("apply", two_apps, env=env)
     assert third.out == "acme: updated; no longer served, data kept: sealed\nglobex: updated\n"
 
@@ -164,7 +169,7 @@ async def test_serve_says_where_to_go_and_ends_at_a_signal(env: dict[str, str], 
 async def test_commands_take_effect_in_a_running_server(env: dict[str, str], two_apps: Path) -> None:
     async with serving("--apply", two_apps, env=env) as server, rest(server, "acme") as client:
         assert (await client.request("GET", "/extra")).status == 404
-        two_apps.write_text(TWO_APPS.replace("sealed:", "extra:"))
+        rewrite(two_apps, TWO_APPS.replace("sealed:", "extra:"))
         assert (await run("apply", two_apps, env=env)).code == 0
 
         async def is_served() -> bool:
@@ -178,8 +183,13 @@ async def test_commands_take_effect_in_a_running_server(env: dict[str, str], two
 
 
 async def test_two_servers_may_start_at_once_over_one_database(env: dict[str, str], two_apps: Path) -> None:
-    async with serving("--apply", two_apps, env=env) as one, serving("--apply", two_apps, env=env) as two:
-        async with rest(one, "acme") as here, rest(two, "acme") as there:
-            await here.sign_up("ada")
-            await there.login("ADA")
-            assert (await asyncio.gather(here.call("find", "users"), there.call("find", "users")))[0]["total"] == 1
+    async with (
+        serving("--apply", two_apps, env=env) as one,
+        serving("--apply", two_apps, env=env) as two,
+        rest(one, "acme") as here,
+        rest(two, "acme") as there,
+    ):
+        await here.sign_up("ada")
+        await there.login("ADA")
+        for client in (here, there):
+            assert (await client.call("find", "users"))["total"] == 1

@@ -78,8 +78,8 @@ async def test_logout_answers_as_the_login_did_and_keeps_the_socket(shared: Roos
         assert ada.connected
         assert not await is_logged_in(ada)
         assert (await outcome(ada, "remove", "authentication", None, {})).code == 401
-        await ada.login_by(ada.token)
-        assert await is_logged_in(ada)
+        refused = await outcome(ada, "create", "authentication", {"strategy": "jwt", "accessToken": ada.token}, {})
+        assert (refused.code, refused.data) == (401, {"name": "SessionEndedError"}), "its session has ended"
 
 
 async def test_logout_with_another_token_is_refused(shared: Roost) -> None:
@@ -195,8 +195,8 @@ async def test_a_removed_user_is_logged_out_everywhere(shared: Roost) -> None:
         await two.take_events()
         await other.call("create", "messages", {"text": "x"}, {})
         await two.quiet()
-        async with rest(shared, "acme", Authorization=f"Bearer {two.token}") as client:
-            assert (await client.request("GET", "/users")).status == 401
+        async with rest(shared, "acme", Authorization=f"Bearer {two.token}") as late:
+            assert (await late.request("GET", "/users")).status == 401
 
 
 async def test_one_may_change_oneself_alone(shared: Roost) -> None:

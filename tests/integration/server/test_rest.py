@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +13,7 @@ import pytest_asyncio
 from server.main import Roost
 from services.authentication.tokens import Tokens
 from tests.conftest import StartRoost
-from tests.support.client import TIMEOUT, Rest, connect, fresh, outcome, rest
+from tests.support.client import CallError, Rest, connect, fresh, outcome, rest, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -321,8 +320,10 @@ async def test_a_suspended_app_is_refused(roosts: StartRoost) -> None:
     tenants = roost.backend.deployment.client[f"{roost.settings.database}_control"]["tenants"]
     async with rest(roost, "acme") as client:
         await tenants.update_one({"_id": "acme"}, {"$set": {"status": "suspended"}, "$inc": {"epoch": 1}})
-        found = None
-        async with asyncio.timeout(TIMEOUT):
-            while not isinstance(found := await outcome(client, "find", "notes"), Exception):
-                pass
+
+        async def is_refused() -> bool:
+            return isinstance(await outcome(client, "find", "notes"), CallError)
+
+        await until(is_refused)
+        found = await outcome(client, "find", "notes")
         assert (found.code, found.data["state"]) == (403, "suspended")

@@ -9,7 +9,7 @@ import pytest
 from hooks.context import Params
 from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment, Path
-from services.database.schema import CollectionSchema, Index
+from services.database.schema import CollectionSchema, Index, Words
 from services.isolation import Isolation
 from services.memory import MemoryService
 from services.mongo import MongoService, ServiceOptions
@@ -19,7 +19,7 @@ MakeService = Callable[..., MongoService]
 Ask = Callable[..., Params]
 
 DATABASE = "test_services"
-TODOS = CollectionSchema("todos", (Index((("app_id", 1), ("customid", 1)), unique=True),))
+TODOS = CollectionSchema("todos", (Index((("app_id", 1), ("customid", 1)), unique=True), Words()))
 
 
 @pytest.fixture(params=["memory", *get_args(Path)])
@@ -45,16 +45,17 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeService]:
 @pytest.fixture
 def ask() -> Ask:
     """The params of a client's call in one tenant, by its query: `ask({"n": 1})`."""
-    return _asker("acme")
+    return asker("acme")
 
 
 @pytest.fixture
 def other() -> Ask:
     """The same in another tenant."""
-    return _asker("globex")
+    return asker("globex")
 
 
-def _asker(name: str) -> Ask:
+def asker(name: str) -> Ask:
+    """Calls of a client in a tenant of its own."""
     tenant = Tenant(f"{name}-{uuid4().hex}", name, placement=Placement(database=DATABASE))
 
     def ask(query: dict[str, Any] | None = None, provider: str | None = "socketio") -> Params:

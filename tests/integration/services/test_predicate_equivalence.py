@@ -16,7 +16,7 @@ from pymongo.collection import Collection
 from pymongo.errors import OperationFailure
 
 from hooks.errors import BadRequest
-from services.predicate import compile_filter, sort_documents
+from services.predicate import TYPES, compile_filter, sort_documents
 from services.prefix import pattern_of
 
 Documents = Collection[dict[str, Any]]
@@ -43,6 +43,8 @@ operations = st.one_of(
     st.tuples(st.sampled_from(["$lt", "$lte", "$gt", "$gte", "$ne"]), values),
     st.tuples(st.sampled_from(["$in", "$nin"]), st.lists(values, max_size=3)),
     st.tuples(st.just("$exists"), st.booleans()),
+    st.tuples(st.just("$eq"), values),
+    st.tuples(st.just("$type"), st.lists(st.sampled_from(sorted(TYPES)), min_size=1, max_size=3)),
     st.tuples(st.just("$regex"), st.sampled_from(["a", "ab", "é"]).map(pattern_of)),
 )
 conditions = values | st.lists(operations, min_size=1, max_size=2).map(dict)

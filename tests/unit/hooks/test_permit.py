@@ -1,4 +1,4 @@
-"""Rules: words and templates, fail closed, and never in the way of internal calls."""
+"""Permits: rules enforced on external calls, fail closed, and never in the way of internal ones."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 
 from hooks.context import Authentication, HookContext, Params
 from hooks.errors import FeathersError, Forbidden, MethodNotAllowed, NotAuthenticated
-from hooks.permit import permit, render, rule_for
+from hooks.permit import permit
 from hooks.tenant import Tenant
 
-ADA = {"_id": "u1", "team": {"id": 7}}
+ADA = {"_id": "u1", "team": {"id": 7}, "permissions": ["write"]}
 
 
 class Door:
@@ -36,9 +36,9 @@ def a_context(*, logged_in: bool = False, token: str | None = None, provider: st
     return HookContext(app=Door(), service=None, path="notes", method="find", params=params)
 
 
-async def ask(rule: Any, context: HookContext) -> type[FeathersError] | None:
+async def ask(rule: Any, context: HookContext, **options: Any) -> type[FeathersError] | None:
     try:
-        answer = permit(rule)(context)
+        answer = permit(rule, **options)(context)
         if inspect.isawaitable(answer):
             await answer
     except FeathersError as error:
@@ -54,6 +54,11 @@ async def ask(rule: Any, context: HookContext) -> type[FeathersError] | None:
         ("nobody", MethodNotAllowed, MethodNotAllowed),
         ({"owner": "$user._id"}, NotAuthenticated, None),
         ({"owner": "$user.missing"}, NotAuthenticated, Forbidden),
+        ({"permission": "write"}, NotAuthenticated, None),
+        ({"permission": "sign"}, NotAuthenticated, Forbidden),
+        ({"all": ["authenticated", {"permission": "write"}]}, NotAuthenticated, None),
+        ({"any": ["nobody", {"open": True}]}, None, None),
+        ({"any": ["nobody"]}, NotAuthenticated, Forbidden),
     ],
 )
 async def test_who_passes(rule: Any, stranger: Any, user: Any) -> None:
@@ -71,19 +76,35 @@ async def test_a_template_restricts_the_query() -> None:
     assert context.params.query == {"$and": [{"app_id": "acme"}, {"owner": "u1"}], "$limit": 1}
 
 
-def test_what_is_not_declared_is_open_to_nobody() -> None:
-    assert rule_for({}, "find") == "nobody"
-    assert rule_for({"default": "public", "remove": "nobody"}, "find") == "public"
-    assert rule_for({"default": "public", "remove": "nobody"}, "remove") == "nobody"
+async def test_a_service_that_guards_finds_its_scope_in_the_guard() -> None:
+    context = a_context(logged_in=True)
+    given = context.params
+    assert await ask({"owner": "$user._id"}, context, guards=True, watch=frozenset({"owner"})) is None
+    guard = context.params.guard
+    assert guard is not None
+    assert (guard.scope, guard.fields, guard.watch) == ({"owner": "u1"}, {"owner"}, {"owner"})
+    assert context.params.query == {}
+    assert given.guard is None, "a guard is for one call, not for all that share its params"
 
 
-def test_templates_are_rendered_at_any_depth() -> None:
-    assert render({"$or": [{"a": "$user._id"}, {"t": "$user.team.id"}], "n": 1}, ADA) == {
-        "$or": [{"a": "u1"}, {"t": 7}],
-        "n": 1,
-    }
+async def test_a_word_watches_what_decides_who_reads() -> None:
+    for provider in ("rest", None):
+        context = a_context(logged_in=True, provider=provider)
+        assert await ask("authenticated", context, guards=True, watch=frozenset({"owner"})) is None
+        guard = context.params.guard
+        assert guard is not None
+        assert (guard.scope, guard.watch) == (None, {"owner"})
+    context = a_context(logged_in=True)
+    assert await ask("authenticated", context, guards=True) is None
+    assert context.params.guard is None
+
+
+async def test_internal_calls_have_no_scope() -> None:
+    context = a_context(provider=None)
+    assert await ask({"owner": "$user._id"}, context, guards=True) is None
+    assert context.params.guard is None
 
 
 def test_a_rule_that_is_none_is_refused_at_once() -> None:
-    with pytest.raises(ValueError, match="rule"):
+    with pytest.raises(ValueError, match="A rule is one of public"):
         permit("everybody")

@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from hooks.chain import AroundHook
 from hooks.context import UNSET, HookContext, Params, Record
 from hooks.errors import BadRequest, Forbidden
-from hooks.internal import Internal, Kept
+from hooks.internal import Internal, Kept, outside
 from hooks.resolve import AT_ONCE, resolve_data, resolve_external, resolve_query, resolve_result
 from hooks.tenancy import enforce_app_id
 from hooks.tenant import Tenant
@@ -18,6 +19,7 @@ from services.base import Service
 from services.memory import MemoryService
 from services.mongo import ServiceOptions
 from services.query import Paginate
+from services.registration import StepHooks
 
 TENANT = Tenant("acme", "Acme")
 
@@ -36,14 +38,19 @@ def remove(value: Any, record: Record, context: HookContext) -> Any:
     return UNSET
 
 
+def user_id(value: Any, record: Record, context: HookContext) -> Any:
+    assert context.params.user is not None
+    return context.params.user["_id"]
+
+
 def full_name(value: Any, record: Record, context: HookContext) -> str:
     return f"{record['first']} {record['last']}"
 
 
-def app_with(around: list[Any], *, paginate: Paginate | None = None, **hooks: Any) -> Application:
+def app_with(around: list[AroundHook], *, paginate: Paginate | None = None, after: StepHooks = ()) -> Application:
     app = Application()
     options = ServiceOptions("people", paginate=paginate, multi=frozenset({"create", "patch", "remove"}))
-    app.use("people", MemoryService(options), rules="public", hooks={"around": {"all": around}, **hooks})  # type: ignore[typeddict-item]
+    app.use("people", MemoryService(options), rules="public", hooks={"around": {"all": around}, "after": after})
     return app
 
 
@@ -62,9 +69,7 @@ BOB = {"_id": "2", "first": "Bob", "last": "Dylan", "secret": "y"}
 async def test_data_is_replaced_and_removed_item_by_item_and_the_callers_own_is_left_alone() -> None:
     sent = [{"name": "ada", "gone": 1}, {"gone": 2, "other": 3}]
     context = context_of("create", sent)
-    resolve = resolve_data(
-        {"name": shout, "gone": remove, "by": lambda value, record, context: context.params.user["_id"]}
-    )
+    resolve = resolve_data({"name": shout, "gone": remove, "by": user_id})
     await resolve(context)
     assert context.data == [{"name": "ADA", "by": "ada"}, {"other": 3, "by": "ada"}]
     assert sent == [{"name": "ada", "gone": 1}, {"gone": 2, "other": 3}]
@@ -118,7 +123,7 @@ async def test_failures_name_their_properties_and_tell_nothing_of_bugs() -> None
 
 
 async def test_a_query_gets_conditions_that_a_client_cannot_undo() -> None:
-    own = resolve_query({"owner": lambda value, query, context: context.params.user["_id"]})
+    own = resolve_query({"owner": user_id})
     for sent in (
         {},
         {"owner": "bob"},
@@ -238,6 +243,17 @@ async def test_nested_records_of_other_services_are_shown_as_those_show_them() -
     assert isinstance(made.result["author"], Kept)
     assert made.dispatch["author"] == safe
     assert made.dispatch["authors"] == {"list": [safe]}
+
+
+async def test_of_records_whose_safe_copies_are_unknown_nothing_leaves() -> None:
+    def cut(context: HookContext) -> None:
+        context.dispatch = context.result[:1]
+
+    app = app_with([], after={"find": [cut]})
+    await call(app, "create", [ADA, BOB])
+    found = await Internal(app, Params(tenant=TENANT)).find("people")
+    assert found == [ADA, BOB]
+    assert outside({"people": found}) == {"people": [None, None]}
 
 
 async def test_a_safe_copy_made_below_gets_the_computed_properties_too() -> None:

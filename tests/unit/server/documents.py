@@ -9,10 +9,10 @@ from services.description import (
     EventDescription,
     MethodDescription,
     ServiceDescription,
-    Shape,
     TenantDescription,
 )
 from services.query import OPERATORS, Paginate
+from services.shape import Shape
 
 HOSTILE = "</script><script>alert(1)</script>\"'`*/"
 
@@ -28,7 +28,7 @@ _FIELDS: dict[str, Any] = {
 
 
 def method(name: str, *, access: Any = "authenticated", is_multi: bool = False) -> MethodDescription:
-    return MethodDescription(name, access, None, is_multi)
+    return MethodDescription(name, access, access != "public", is_multi)
 
 
 def service(path: str = "notes", **changes: Any) -> ServiceDescription:

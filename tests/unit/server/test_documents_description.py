@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import jsonschema_rs
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from hooks.context import Params
+from hooks.errors import BadRequest
 from hooks.tenant import AuthSettings, Tenant
 from services.application import Application
+from services.authentication.names import check_name
 from services.base import Service
 from services.declaration import service_declarations
 from services.declared import DeclaredServices
@@ -61,10 +66,29 @@ def test_users_show_no_password_and_no_key() -> None:
     assert {*users.record.properties} == {"_id", "email"}
     assert {*users.data.properties} == {"email", "password"}
     assert users.data.required == ("email", "password")
-    assert {"roles", "username_key"} <= users.data.refused
+    assert "roles" in users.data.refused
     patch = users.method("patch")
     assert patch is not None
-    assert (patch.access, patch.condition) == ("restricted", {"_id": "$user._id"})
+    assert (patch.access, patch.needs_login) == ("own", True)
+
+
+@example(" ")
+@example("\u200b\u00ad")
+@example("\u00a0")
+@example("a\u2028")
+@example("x" * 129)
+@example("\u0915")
+@given(st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=140))
+def test_the_names_that_the_schema_takes_are_those_that_sign_up_takes(name: str) -> None:
+    users = described({}).service("users")
+    assert users is not None
+    schema = dict(users.data.properties["username"])
+    try:
+        check_name(name, "username")
+    except BadRequest:
+        assert not jsonschema_rs.is_valid(schema, name)
+    else:
+        assert jsonschema_rs.is_valid(schema, name)
 
 
 def test_the_declared_schema_comes_without_its_shorthand() -> None:
@@ -74,6 +98,14 @@ def test_the_declared_schema_comes_without_its_shorthand() -> None:
     assert service.record.properties["text"] == {"type": "string"}
     assert service.data.required == ("text",)
     assert not service.data.is_open
+
+
+def test_ids_of_other_records_are_texts() -> None:
+    schema = {"owner": {"objectid": True, "required": True}}
+    service = described({"notes": {"schema": schema, "rules": {"default": "public"}}}).service("notes")
+    assert service is not None
+    assert service.record.properties["owner"] == {"type": "string", "pattern": "^[0-9a-fA-F]{24}$"}
+    assert service.data.required == ("owner",)
 
 
 def test_a_reference_into_the_declaration_is_not_published() -> None:
@@ -92,7 +124,7 @@ def test_hidden_fields_are_in_no_shape() -> None:
     service = described({}, app).service("people")
     assert service is not None
     assert service.record.properties.keys() == {"_id"}
-    assert service.data.refused >= {"secret", "place.street"}
+    assert "secret" not in repr(service)
 
 
 @pytest.mark.parametrize(
@@ -111,6 +143,15 @@ def test_events_are_those_that_happen_and_go_where_get_is_allowed(rules: dict[st
     service = described({"notes": {"rules": rules}}).service("notes")
     assert service is not None
     assert [(event.name, event.audience) for event in service.events] == expected
+
+
+def test_of_a_rule_no_more_is_told_than_that_there_is_one() -> None:
+    app = application()
+    app.use("people", MemoryService(ServiceOptions("people")), rules={"find": {"secret_level": "$user.level"}})
+    assert "secret_level" not in repr(described({}, app))
+    service = described({}, app).service("people")
+    assert service is not None
+    assert [(method.access, method.needs_login) for method in service.methods] == [("rule", True)]
 
 
 class Horn(Service):

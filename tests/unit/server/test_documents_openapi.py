@@ -12,7 +12,7 @@ from schemathesis.specs.openapi.definitions import OPENAPI_31
 from server.documents import schemas
 from server.documents.asyncapi import asyncapi
 from server.documents.openapi import openapi
-from services.description import Shape
+from services.shape import Shape
 from tests.unit.server.documents import method, references, resolve, service, tenant
 
 DOCUMENT = openapi(tenant())

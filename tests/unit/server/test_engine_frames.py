@@ -58,7 +58,6 @@ def test_any_cutting_gives_the_same_messages(messages: list[bytes], cuts: list[i
             reader.feed(stream[at : at + cut])
             at += cut
     assert [payload for kind, payload in reader.got if kind == "text"] == messages
-    assert not reader.incomplete
 
 
 @given(st.binary(max_size=70_000))
@@ -111,13 +110,3 @@ def test_while_it_is_held_nothing_is_read_and_nothing_is_lost() -> None:
     reader.held = False
     reader.feed(b"")
     assert [payload for _, payload in reader.got] == [b"0", b"1", b"2", b"3", b"4"]
-
-
-def test_an_unfinished_message_is_known_to_be_unfinished() -> None:
-    reader = Reader()
-    reader.feed(frame(b"hello")[:-1])
-    states = [reader.incomplete]
-    for data in (frame(b"hello")[-1:], frame(b"hello", final=False), frame(b"", 0)):
-        reader.feed(data)
-        states.append(reader.incomplete)
-    assert states == [True, False, True, False]

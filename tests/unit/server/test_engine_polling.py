@@ -121,6 +121,25 @@ async def test_of_polls_and_of_posts_there_is_one_at_a_time(server: EchoServer, 
     assert server.handlers.left == ["bad packet"]
 
 
+async def test_a_post_within_another_ends_the_session(http: aiohttp.ClientSession) -> None:
+    async with echo_server(Options(running_calls=1, waiting_calls=1)) as server:
+        poller = await Poller(http, server).join()
+        posting = asyncio.create_task(poller.post(*(event("wait", number, ack=number) for number in range(4))))
+        await server.handlers.until(lambda: server.handlers.running == 1)
+        await poller.post("3", status=400)
+        assert server.handlers.left == ["bad packet"]
+        await posting
+
+
+async def test_pongs_do_not_replace_polls(quick: EchoServer, http: aiohttp.ClientSession) -> None:
+    poller = await Poller(http, quick).join()
+    async with asyncio.timeout(5):
+        while not quick.handlers.left:
+            await poller.post("3")
+            await asyncio.sleep(0.05)
+    assert quick.handlers.left == ["ping timeout"]
+
+
 async def test_closing_is_told(server: EchoServer, http: aiohttp.ClientSession) -> None:
     poller = await Poller(http, server).join()
     server.handlers.shout(Frame("news", 1))

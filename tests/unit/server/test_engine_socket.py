@@ -90,6 +90,19 @@ async def test_a_client_that_leaves_while_it_is_being_asked_for_is_told_to_the_h
     assert server.engine.connections == 0
 
 
+async def test_a_socket_that_is_closed_while_it_is_being_asked_for_is_not_accepted(server: EchoServer) -> None:
+    async with await RawSocket.open(server.port) as raw:
+        await raw.receive()
+        raw.send('40{"wait":true}')
+        await server.handlers.until(lambda: server.handlers.sockets)
+        (socket,) = server.handlers.sockets.values()
+        await socket.close()
+        server.handlers.release.set()
+        await server.handlers.until(lambda: server.handlers.left)
+        assert await raw.closing() == 1001
+        socket.write(Frame("news", 1))
+
+
 async def test_answers(server: EchoServer) -> None:
     async with await RawSocket.join(server.port) as raw:
         assert await raw.call("echo", 1, "\u00e9") == [None, 1, "\u00e9"]
@@ -175,6 +188,17 @@ async def test_a_silent_client_is_closed_and_a_living_one_is_not(quick: EchoServ
         assert living.sid in quick.handlers.sockets
         beats.cancel()
         await asyncio.gather(beats, return_exceptions=True)
+
+
+async def test_a_client_that_is_read_again_has_the_whole_time_for_its_pong(quick: EchoServer) -> None:
+    async with await RawSocket.join(quick.port) as raw:
+        socket = quick.handlers.sockets[raw.sid]
+        socket.hold()
+        await asyncio.sleep(1.5)
+        assert socket.open
+        socket.release()
+        assert socket.review(asyncio.get_running_loop().time()) > 0
+        assert socket.open
 
 
 async def test_a_websocket_ping_is_answered(server: EchoServer) -> None:

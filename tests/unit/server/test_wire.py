@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from datetime import UTC, datetime, timedelta, timezone
+from http import HTTPStatus
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from hooks.errors import BadRequest
+from hooks.internal import Kept
 from server import wire
 
 
@@ -88,3 +91,18 @@ def test_values_look_as_in_feathers() -> None:
 def test_what_has_no_wire_form_is_an_error() -> None:
     with pytest.raises(TypeError):
         wire.encode({"o": object()})
+
+
+def test_an_internal_record_shows_what_may_leave() -> None:
+    record = Kept({"name": "Ada", "secret": "s"}, {"name": "Ada"})
+    assert json.loads(wire.encode({"author": record, "list": [record]})) == {
+        "author": {"name": "Ada"},
+        "list": [{"name": "Ada"}],
+    }
+
+
+def test_subclasses_are_written_as_what_they_are() -> None:
+    class Text(str):
+        __slots__ = ()
+
+    assert json.loads(wire.encode([HTTPStatus.OK, Text("t"), OrderedDict(a=1), (1, 2)])) == [200, "t", {"a": 1}, [1, 2]]

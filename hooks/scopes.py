@@ -1,0 +1,57 @@
+"""Scopes: an API key calls what its scopes name and nothing else.
+
+A scope is `"<service>:<method>"`, where `*` stands for every service or method, or `"*"` alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Iterable
+
+from hooks.context import Authentication, HookContext
+from hooks.errors import Forbidden
+
+KEY_PREFIX = "rk_"
+"""How the text of every API key begins."""
+PRINCIPAL_PREFIX = "key:"
+"""How the id of a key begins where a user's id would stand. No user logs in under such an id."""
+STRATEGY = "api_key"
+LOGIN = "authentication"
+"""The service that a key may always call: to log in, and out again."""
+
+
+def enforce_scopes(context: HookContext) -> Awaitable[None] | None:
+    """Before all: verifies the API key that came with a request, and refuses what is outside of a key's scopes.
+
+    Raises:
+        NotAuthenticated: the key is not valid. Forbidden: its scopes do not name this call.
+    """
+    params = context.params
+    if params.provider is None:
+        return None
+    if params.token is not None and not params.authenticated and params.token.startswith(KEY_PREFIX):
+        return _verify(context)
+    if params.authentication is not None:
+        _check(context, params.authentication)
+    return None
+
+
+async def _verify(context: HookContext) -> None:
+    await context.app.authenticate(context.params)
+    if context.params.authentication is not None:
+        _check(context, context.params.authentication)
+
+
+def _check(context: HookContext, login: Authentication) -> None:
+    if login.strategy != STRATEGY or context.path == LOGIN:
+        return
+    if not is_within(login.payload["scopes"], context.path, context.method):
+        raise Forbidden(f"This API key may not call '{context.method}' on '{context.path}'")
+
+
+def is_within(scopes: Iterable[str], path: str, method: str) -> bool:
+    """Whether one of the scopes names this method of the service."""
+    for scope in scopes:
+        service, colon, name = scope.rpartition(":")
+        if scope == "*" or (colon and service in ("*", path) and name in ("*", method)):
+            return True
+    return False

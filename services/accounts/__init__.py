@@ -1,0 +1,1 @@
+"""Accounts: what people do about their own account by mail and password."""

@@ -1,0 +1,88 @@
+"""Identities: which user of a tenant is whom at an identity provider.
+
+An identity is a record `{_id: <hash of issuer and subject>, issuer, subject, user_id, created_at}`: so one subject has one
+user, however many of its first logins come at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+from collections.abc import Callable
+
+from bson import ObjectId
+
+from hooks.context import Params, Record
+from hooks.errors import Conflict
+from hooks.tenant import Tenant
+from services.authentication.directory import Directory
+from services.authentication.ledger import moment
+from services.database.schema import CollectionSchema, Index
+from services.isolation import Isolation, ScopedCollection
+
+COLLECTION = "identities"
+COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("user_id", 1))),)),)
+
+
+class Identities:
+    """The links between providers' subjects and the users of whichever tenant is named."""
+
+    def __init__(self, isolation: Isolation, directory: Directory, *, clock: Callable[[], float] = time.time) -> None:
+        self._isolation = isolation
+        self._directory = directory
+        self._clock = clock
+
+    async def user_of(self, params: Params, issuer: str, subject: str, profile: Record | None = None) -> Record:
+        """The user whom a provider calls `subject`, as its owner may see it; made of `profile` at the first time."""
+        user_id = await self._claim(params.tenant, issuer, subject)
+        user = await self._directory.show(params, user_id)
+        if user is None:
+            with contextlib.suppress(Conflict):
+                # The link came first, so only one of several logins at once makes the user, under the id that all know.
+                return await self._directory.add(params, {**(profile or {}), "_id": user_id})
+            user = await self._directory.show(params, user_id)
+            assert user is not None
+        return user
+
+    async def link(self, tenant: Tenant, issuer: str, subject: str, user_id: str) -> None:
+        """Makes the subject a way to log in as this user.
+
+        Raises:
+            Conflict: it is one already, of this user or another.
+        """
+        await self._links(tenant).insert([self._record(issuer, subject, user_id)])
+
+    async def unlink_all(self, tenant: Tenant, user_id: str) -> None:
+        """Forgets the identities of a user who is gone."""
+        await self._links(tenant).delete_many({"user_id": user_id})
+
+    async def _claim(self, tenant: Tenant, issuer: str, subject: str) -> str:
+        key = {"_id": _key(issuer, subject)}
+        links = self._links(tenant)
+        found = await links.find(key, limit=1)
+        if not found:
+            try:
+                made = self._record(issuer, subject, str(ObjectId()))
+                await links.insert([made])
+                return str(made["user_id"])
+            except Conflict:
+                found = await links.find(key, limit=1)
+        return str(found[0]["user_id"])
+
+    def _record(self, issuer: str, subject: str, user_id: str) -> Record:
+        return {
+            "_id": _key(issuer, subject),
+            "issuer": issuer,
+            "subject": subject,
+            "user_id": user_id,
+            "created_at": moment(self._clock()),
+        }
+
+    def _links(self, tenant: Tenant) -> ScopedCollection:
+        return self._isolation.collection(tenant, COLLECTION)
+
+
+def _key(issuer: str, subject: str) -> str:
+    return hashlib.sha256(json.dumps([issuer, subject]).encode()).hexdigest()

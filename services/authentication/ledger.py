@@ -1,0 +1,275 @@
+"""The ledger: every session of a tenant's users, from the login that began it to whatever ends it.
+
+A session is a record `{_id, user_id, device, created_at, last_use, valid_from, expires_at, persistent}`. Ending a session is
+deleting its record: a token whose session has no record is worth nothing. A persistent one also has the hashes of its
+refresh token, of which one part stays for the session's life, the family, and the other is replaced at each use: who shows
+the right family with another part has a token that was used before, his or a thief's, and the session ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+import time
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hooks.context import Params, Record
+from hooks.errors import NotAuthenticated, NotFound
+from hooks.tenant import Tenant
+from services.authentication.recent import Recent
+from services.authentication.sessions import NoSessions, Sessions
+from services.database.schema import CollectionSchema, Expiry, Index
+from services.isolation import Isolation, ScopedCollection
+
+COLLECTION = "sessions"
+COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("user_id", 1))), Expiry("expires_at"))),)
+
+VALID_AFTER = "tokens_valid_after"
+"""Field of a user: the moment before which no login counts any more, but for the one session that is `KEPT`."""
+KEPT = "tokens_kept"
+
+USERS = "users"
+MOST_LISTED = 100
+PREFIX = "rr_"
+"""Refresh tokens read `rr_<session>_<family>_<secret>`; the last two are hexadecimal, of 128 and 256 bits."""
+_LAST_USE = timedelta(seconds=60)
+_AGENT = 256
+
+REFUSED = "Invalid refresh token"
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """A session that lasts."""
+
+    id: str
+    user_id: str
+    valid_from: datetime
+    """When the login began: what has changed since can end it."""
+    last_use: datetime
+    refresh_token: str | None = None
+    """Set when it was made just now; the database has its hash alone."""
+
+
+class Ledger:
+    """The sessions of whichever tenant is named."""
+
+    def __init__(
+        self, isolation: Isolation, live: Sessions | None = None, *, clock: Callable[[], float] = time.time
+    ) -> None:
+        """`live` is told when live connections have to be logged out; `clock` tells the seconds since 1970."""
+        self._isolation = isolation
+        self._live = live or NoSessions()
+        self._clock = clock
+        self._recent: Recent[tuple[str, str], Session] = Recent(clock)
+
+    def now(self) -> datetime:
+        """The present moment, as exact as the database keeps it."""
+        return moment(self._clock())
+
+    async def begin(
+        self, params: Params, user_id: str, valid_from: datetime, lifetime: float, *, keep: bool
+    ) -> Session:
+        """A new session of a user. It lasts as its access token, `lifetime` seconds; with `keep`, as its refresh token."""
+        now = self.now()
+        id, family, secret = secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32)
+        record: Record = {
+            "_id": id,
+            "user_id": user_id,
+            "device": _device(params),
+            "created_at": now,
+            "last_use": now,
+            "valid_from": valid_from,
+            "expires_at": now + timedelta(seconds=lifetime),
+            "persistent": keep,
+        }
+        if keep:
+            record["expires_at"] = self._expiry(params.tenant, lifetime)
+            record["refresh"] = {"family": _hash(params.tenant, id, family), "secret": _hash(params.tenant, id, secret)}
+            record["generation"] = 1
+        await self._sessions(params.tenant).insert([record])
+        session = Session(id, user_id, valid_from, now, _token(id, family, secret) if keep else None)
+        self._recent.put((params.tenant.id, id), session)
+        return session
+
+    async def rotate(self, params: Params, token: object, lifetime: float) -> Session:
+        """The session of a refresh token, with the token that takes its place; the old one is used up.
+
+        `lifetime` is that of the access token that follows.
+
+        Raises:
+            NotAuthenticated: it is no refresh token of this tenant, or was used before: then its session is ended.
+        """
+        id, family, secret = _parse(token)
+        tenant, fresh, now = params.tenant, secrets.token_hex(32), self.now()
+        known = {"family": _hash(tenant, id, family), "secret": _hash(tenant, id, secret)}
+        found = await self._sessions(tenant).find_one_and_update(
+            {
+                "_id": id,
+                "refresh.family": known["family"],
+                "refresh.secret": known["secret"],
+                "expires_at": {"$gt": now},
+            },
+            {
+                "$set": {
+                    "refresh.secret": _hash(tenant, id, fresh),
+                    "last_use": now,
+                    "expires_at": self._expiry(tenant, lifetime),
+                    "device": _device(params),
+                },
+                "$inc": {"generation": 1},
+            },
+        )
+        if found is None:
+            await self._end_if_used_before(tenant, id, known["family"])
+            raise NotAuthenticated(REFUSED)
+        session = Session(id, found["user_id"], found["valid_from"], now, _token(id, family, fresh))
+        self._recent.put((tenant.id, id), session)
+        return session
+
+    async def check(self, tenant: Tenant, payload: Mapping[str, Any], user: Record) -> None:
+        """Passes the claims of an access token whose session lasts; `user` is the token's, with all fields.
+
+        Raises:
+            NotAuthenticated: it has ended.
+        """
+        id, after = payload.get("sid"), user.get(VALID_AFTER)
+        if id is None:
+            # Tokens that code has issued without a session; `iat` has whole seconds only.
+            if isinstance(after, datetime) and payload["iat"] < int(after.timestamp()):
+                raise ended()
+            return
+        session = await self._find(tenant, id) if isinstance(id, str) else None
+        if session is None or session.user_id != payload["sub"] or not is_valid(session, user):
+            raise ended()
+
+    def has_ended(self, tenant: Tenant, payload: Mapping[str, Any]) -> bool:
+        """Whether the session of an access token is known to have ended, without any input or output."""
+        id = payload.get("sid")
+        return isinstance(id, str) and self._recent.is_struck((tenant.id, id))
+
+    async def find(self, tenant: Tenant, user_id: str) -> list[Record]:
+        """The sessions of a user, those used last first, at most 100: without hashes."""
+        records = await self._sessions(tenant).find(
+            {"user_id": user_id, "expires_at": {"$gt": self.now()}},
+            sort=[("last_use", -1), ("_id", -1)],
+            limit=MOST_LISTED,
+        )
+        return [_shown(record) for record in records]
+
+    async def end(self, tenant: Tenant, id: str, user_id: str) -> Record:
+        """Ends one session of a user, and logs out its live connections.
+
+        Raises:
+            NotFound: the user has no such session.
+        """
+        found = await self._sessions(tenant).find_one_and_delete({"_id": id, "user_id": user_id})
+        if found is None:
+            raise NotFound(f"No record found for id '{id}'")
+        await self.forget(tenant.id, str(found["_id"]))
+        return _shown(found)
+
+    async def end_all(self, tenant: Tenant, user_id: str, *, but: str | None = None) -> list[Record]:
+        """Ends all sessions of a user, also those that begin at this moment, but for the one that `but` names."""
+        change: Record = {"$set": {VALID_AFTER: self.now(), KEPT: but}}
+        await self._isolation.collection(tenant, USERS).find_one_and_update({"_id": user_id}, change)
+        return await self.clear(tenant, user_id, but=but)
+
+    async def clear(self, tenant: Tenant, user_id: str, *, but: str | None = None) -> list[Record]:
+        """As `end_all`, for a user whose record says already from when on logins count, or who is gone."""
+        chosen: Record = {"user_id": user_id}
+        if but is not None:
+            chosen["_id"] = {"$ne": but}
+        sessions = self._sessions(tenant)
+        records = await sessions.find(chosen)
+        await sessions.delete_many(chosen)
+        for record in records:
+            self._recent.strike((tenant.id, str(record["_id"])))
+        await self._live.end_user(tenant.id, user_id, but=but)
+        return [_shown(record) for record in records]
+
+    async def forget(self, tenant_id: str, id: str) -> None:
+        """Takes note that a session's record is gone, whoever deleted it, and logs out its live connections."""
+        self._recent.strike((tenant_id, id))
+        await self._live.end_session(tenant_id, id)
+
+    async def _find(self, tenant: Tenant, id: str) -> Session | None:
+        key = (tenant.id, id)
+        known = self._recent.get(key)
+        if known is None and not self._recent.is_struck(key):
+            records = await self._sessions(tenant).find({"_id": id, "expires_at": {"$gt": self.now()}}, limit=1)
+            if records:
+                known = _session(records[0])
+                self._recent.put(key, known)
+                await self._note_use(tenant, known)
+        return None if self._recent.is_struck(key) else known
+
+    async def _note_use(self, tenant: Tenant, session: Session) -> None:
+        now = self.now()
+        if now - session.last_use > _LAST_USE:
+            await self._sessions(tenant).update_many({"_id": session.id}, {"$set": {"last_use": now}})
+
+    async def _end_if_used_before(self, tenant: Tenant, id: str, family: str) -> None:
+        """Ends the session whose family is known: then the rest of the token was once right and is not any more."""
+        found = await self._sessions(tenant).find({"_id": id}, limit=1)
+        if found and hmac.compare_digest(str(found[0].get("refresh", {}).get("family")), family):
+            await self._sessions(tenant).find_one_and_delete({"_id": id})
+            await self.forget(tenant.id, id)
+
+    def _expiry(self, tenant: Tenant, lifetime: float) -> datetime:
+        return self.now() + timedelta(seconds=max(lifetime, tenant.auth.refresh_token_lifetime))
+
+    def _sessions(self, tenant: Tenant) -> ScopedCollection:
+        return self._isolation.collection(tenant, COLLECTION)
+
+
+def is_valid(session: Session, user: Record) -> bool:
+    """Whether a login that began when this one did still counts for its user."""
+    after = user.get(VALID_AFTER)
+    return not isinstance(after, datetime) or session.valid_from >= after or user.get(KEPT) == session.id
+
+
+def ended() -> NotAuthenticated:
+    """The error for an access token whose session has ended."""
+    return NotAuthenticated("The session has ended: log in again", data={"name": "SessionEndedError"})
+
+
+def moment(seconds: float) -> datetime:
+    """A moment in milliseconds, as MongoDB keeps it."""
+    found = datetime.fromtimestamp(seconds, UTC)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
+
+
+def _session(record: Mapping[str, Any]) -> Session:
+    return Session(str(record["_id"]), record["user_id"], record["valid_from"], record["last_use"])
+
+
+def _shown(record: Record) -> Record:
+    fields = ("_id", "user_id", "device", "created_at", "last_use", "expires_at", "persistent")
+    return {field: record[field] for field in fields if field in record}
+
+
+def _device(params: Params) -> Record:
+    agent = params.headers.get("user-agent", "")[:_AGENT]
+    return {"agent": "".join(char for char in agent if unicodedata.category(char)[0] != "C") or None}
+
+
+def _token(id: str, family: str, secret: str) -> str:
+    return f"{PREFIX}{id}_{family}_{secret}"
+
+
+def _parse(token: object) -> tuple[str, str, str]:
+    parts = token.split("_") if isinstance(token, str) and len(token) == len(PREFIX) + 32 + 1 + 32 + 1 + 64 else []
+    match parts:
+        case ["rr", id, family, secret] if all(part.isascii() and part.isalnum() for part in (id, family, secret)):
+            return id, family, secret
+    raise NotAuthenticated(REFUSED)
+
+
+def _hash(tenant: Tenant, id: str, secret: str) -> str:
+    return hashlib.sha256(f"{tenant.id}\n{id}\n{secret}".encode()).hexdigest()

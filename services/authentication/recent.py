@@ -1,0 +1,58 @@
+"""What was lately read from the database and may be believed for a few seconds more."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Generic, TypeVar
+
+FRESH = 5.0
+"""Seconds after which other processes' changes are seen at the latest, should nothing tell of them before."""
+MOST = 10_000
+
+_Key = TypeVar("_Key", bound=Hashable)
+_Value = TypeVar("_Value")
+
+
+class Recent(Generic[_Key, _Value]):
+    """Values by key, each for some seconds, the oldest going first when there are too many.
+
+    What is struck out stays out: a reading that began before the change cannot bring it back.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, fresh: float = FRESH, most: int = MOST) -> None:
+        self._clock = clock
+        self._fresh = fresh
+        self._most = most
+        self._kept: OrderedDict[_Key, tuple[float, _Value]] = OrderedDict()
+        self._struck: OrderedDict[_Key, None] = OrderedDict()
+
+    def get(self, key: _Key) -> _Value | None:
+        """The value, unless it is unknown or too old."""
+        found = self._kept.get(key)
+        if found is None or not 0 <= self._clock() - found[0] < self._fresh:
+            return None
+        return found[1]
+
+    def put(self, key: _Key, value: _Value) -> None:
+        """Keeps what was read just now."""
+        self._kept[key] = self._clock(), value
+        self._kept.move_to_end(key)
+        while len(self._kept) > self._most:
+            self._kept.popitem(last=False)
+
+    def drop(self, key: _Key) -> None:
+        """Has the value read again when it is next needed."""
+        self._kept.pop(key, None)
+
+    def strike(self, key: _Key) -> None:
+        """Forgets a value that is gone for good."""
+        self._kept.pop(key, None)
+        self._struck[key] = None
+        self._struck.move_to_end(key)
+        while len(self._struck) > self._most:
+            self._struck.popitem(last=False)
+
+    def is_struck(self, key: _Key) -> bool:
+        """Whether the value is known to be gone; of what was struck out long ago nobody remembers."""
+        return key in self._struck

@@ -1,0 +1,65 @@
+"""The sessions service: where one is logged in, and how to log out there, or everywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hooks.context import Params, Record
+from hooks.errors import Forbidden, NotAuthenticated, NotFound
+from hooks.scopes import PRINCIPAL_PREFIX
+from services.authentication.ledger import Ledger
+from services.base import Service
+
+PATH = "sessions"
+SESSIONS_RULES: Mapping[str, str] = {"find": "authenticated", "remove": "authenticated"}
+
+
+class SessionsService(Service):
+    """The caller's own sessions: `{_id, device: {agent}, created_at, last_use, expires_at, persistent, current}`."""
+
+    multi = frozenset({"remove"})
+    schema: Mapping[str, Any] = {
+        "_id": {"type": "string", "required": True},
+        "device": {"type": "object", "properties": {"agent": {"type": ["string", "null"]}}},
+        "created_at": {"type": "string"},
+        "last_use": {"type": "string"},
+        "expires_at": {"type": "string"},
+        "persistent": {"type": "boolean"},
+        "current": {"type": "boolean", "description": "Whether it is the session of the call."},
+    }
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+
+    async def find(self, params: Params) -> list[Record]:
+        """The sessions that last, those used last first, at most 100; `current` is that of the call."""
+        return [_own(record, params) for record in await self._ledger.find(params.tenant, _caller(params))]
+
+    async def remove(self, id: Any, params: Params) -> Record | list[Record]:
+        """Ends one session; all of them, that of the call too, when the id is None. Live connections are logged out.
+
+        Raises:
+            NotFound: the caller has no such session.
+        """
+        user_id = _caller(params)
+        if id is None:
+            return [_own(record, params) for record in await self._ledger.end_all(params.tenant, user_id)]
+        if not isinstance(id, str) or not id:
+            raise NotFound(f"No record found for id '{str(id)[:64]}'")
+        return _own(await self._ledger.end(params.tenant, id, user_id), params)
+
+
+def _caller(params: Params) -> str:
+    if params.user is None:
+        raise NotAuthenticated()
+    user_id = str(params.user["_id"])
+    if user_id.startswith(PRINCIPAL_PREFIX):
+        raise Forbidden("An API key has no sessions")
+    return user_id
+
+
+def _own(record: Record, params: Params) -> Record:
+    own = None if params.authentication is None else params.authentication.payload.get("sid")
+    shown = {field: value for field, value in record.items() if field != "user_id"}
+    return {**shown, "current": own is not None and record["_id"] == own}

@@ -1,0 +1,22 @@
+"""A server whose first app has every way of logging in, for all rows of a module."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from server.main import Roost
+from tests.integration.authentication.people import OPEN
+from tests.support.roost import start_roost
+from tests.support.tripwire import Tripwire
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def served(mongod: str) -> AsyncIterator[Roost]:
+    """A server with the apps of `OPEN`."""
+    tripwire = Tripwire()
+    roost = await start_roost(mongod, OPEN, tripwire=tripwire)
+    yield roost
+    await roost.drop()
+    assert tripwire.violations == []
