@@ -65,6 +65,8 @@ class Params:
     query: Record = field(default_factory=dict)
     provider: str | None = None
     """`"socketio"` or `"rest"`; None is a trusted internal call."""
+    address: str = ""
+    """Where an external call comes from; empty where nobody knows."""
     headers: Mapping[str, str] = field(default_factory=dict)
     route: Mapping[str, str] = field(default_factory=dict)
     connection: Connection | None = None

@@ -13,12 +13,13 @@ from server.engine import Socket
 class Connection:
     """One accepted socket. Its tenant never changes hands; its login may come and go."""
 
-    __slots__ = ("authentication", "channels", "expiry", "headers", "socket", "tenant", "user")
+    __slots__ = ("address", "authentication", "channels", "expiry", "headers", "socket", "tenant", "user")
 
-    def __init__(self, socket: Socket, tenant: Tenant, headers: Mapping[str, str]) -> None:
+    def __init__(self, socket: Socket, tenant: Tenant, headers: Mapping[str, str], address: str = "") -> None:
         self.socket = socket
         self.tenant = tenant
         self.headers = headers
+        self.address = address
         self.authentication: Authentication | None = None
         self.user: Record | None = None
         self.channels: set[str] = set()
@@ -36,6 +37,7 @@ class Connection:
             tenant=self.tenant,
             query=query,
             provider="socketio",
+            address=self.address,
             headers=self.headers,
             connection=self,
             authentication=self.authentication,

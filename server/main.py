@@ -16,8 +16,10 @@ from aiohttp import web
 
 from hooks.context import HookContext
 from hooks.errors import FeathersError
+from hooks.limit import limit
 from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
+from server.addresses import Addresses
 from server.connections import Connections
 from server.documents.routes import Documents
 from server.engine import Engine
@@ -41,6 +43,7 @@ from services.api_keys import API_KEYS_RULES, ApiKeysService
 from services.api_keys import PATH as API_KEYS
 from services.application import Application, Storage
 from services.authentication.api_keys import ApiKeys
+from services.authentication.attempts import Attempts, account_attempt, login_attempt, sign_up_attempt
 from services.authentication.directory import Directory
 from services.authentication.external import ExternalStrategy
 from services.authentication.identities import Identities
@@ -149,6 +152,8 @@ class Roost:
         self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
         self.passwords = Passwords()
+        self.addresses = Addresses(settings.trusted_proxies)
+        attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, self.connections)
         self.api_keys = ApiKeys(isolation, self.connections)
         self.outbound = Outbound(allow_private=settings.outbound_private)
@@ -186,11 +191,13 @@ class Roost:
             self.authentication,
             rules=AUTHENTICATION_RULES,
             hooks={
+                "around": {"create": [limit(attempts, login_attempt)]},
                 "before": {"all": [silence]},
                 "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
             },
         )
         users = self.app.use("users", UsersService(isolation, self.app.asked_fields), rules=USERS_RULES, hooks=users_hooks(self.passwords))
+        users.add_hooks({"around": {"create": [limit(attempts, sign_up_attempt)]}})
         users.add_hooks(session_hooks(self.ledger, identities))
         for event in ("patched", "updated", "removed"):
             users.on(event, self._follow_user)
@@ -209,10 +216,10 @@ class Roost:
                 self.app, account_tokens, letters, self.errands, self.passwords, asked=self.app.asked_fields
             ),
             rules={"create": "public"},
-            hooks={"before": {"all": [silence]}},
+            hooks={"around": {"create": [limit(attempts, account_attempt)]}, "before": {"all": [silence]}},
         )
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks={"before": {"all": [silence]}})
-        self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication))
+        self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication, self.addresses))
         self.pages = Pages(settings.example)
         self.port = settings.port
 
@@ -317,7 +324,7 @@ class Roost:
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
         self.pages.attach(web_app)
         Documents(self.app, self.catalogue).attach(web_app)
-        web_app.router.add_route("*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue).handle)
+        web_app.router.add_route("*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.addresses).handle)
         return web_app
 
     def _tell_login(self, context: HookContext) -> None:

@@ -65,7 +65,10 @@ class Outbound:
             await self._session.close()
 
     def _check(self, url: str) -> None:
-        parts = urlsplit(url)
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise Forbidden("Only https addresses may be asked") from error
         schemes = ("https", "http") if self._allow_private else ("https",)
         if parts.scheme not in schemes or not parts.hostname or parts.username or parts.password:
             raise Forbidden("Only https addresses may be asked")

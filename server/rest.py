@@ -19,13 +19,14 @@ from hooks.errors import (
     to_feathers_error,
 )
 from hooks.rules import rule_for
+from hooks.scopes import LOGIN
 from hooks.tenant import Tenant, tenant_scope
 from server import logs, querystring, wire
+from server.addresses import Addresses
 from server.handshake import HEADER, check_origin, credential, named_app, resolve
 from services.application import Application, answer
 from services.base import STANDARD_METHODS
 from services.control.catalogue import Catalogue
-from services.mongo import ServiceOptions
 from services.registration import Registration
 
 log = structlog.get_logger()
@@ -54,9 +55,10 @@ _NO_QUERY: MultiDict[str] = MultiDict()
 class Rest:
     """One handler for all paths that no page or probe has taken."""
 
-    def __init__(self, app: Application, catalogue: Catalogue) -> None:
+    def __init__(self, app: Application, catalogue: Catalogue, addresses: Addresses) -> None:
         self._app = app
         self._catalogue = catalogue
+        self._addresses = addresses
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request with the call's result, or with the error's JSON under its own status."""
@@ -106,6 +108,7 @@ class Rest:
             tenant=tenant,
             query=query,
             provider="rest",
+            address=self._addresses.of(request),
             headers={name.lower(): value for name, value in request.headers.items()},
             token=credential(request.headers),
         )
@@ -129,8 +132,9 @@ class Rest:
 
     def _verbs(self, request: web.Request, tenant: Tenant | None) -> list[str]:
         """The verbs that a path offers to somebody, as HTTP wants a 405 to name them."""
+        tenant = tenant or self._catalogue.peek(request.headers.get(HEADER, ""))
         if tenant is None:
-            return [*_VERBS, "POST", "OPTIONS"]
+            return []
         try:
             service, _, id = self._target(request, tenant)
         except NotFound:
@@ -140,9 +144,9 @@ class Rest:
             offered &= {"get", "update", "patch", "remove"}
         else:
             offered -= {"get", "update"}
-            options = getattr(service.service, "options", None)
-            if isinstance(options, ServiceOptions):
-                offered -= {"patch", "remove"} - options.multi
+            options = getattr(service.service, "options", service.service)
+            if service.path != LOGIN:
+                offered -= {"patch", "remove"} - frozenset(getattr(options, "multi", ()))
         verbs = [verb for verb, methods in _VERBS.items() if not offered.isdisjoint(methods)]
         return [*verbs, "POST"] if offered - {"find", "get", "update", "patch", "remove"} else verbs
 

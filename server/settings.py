@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -56,6 +57,17 @@ class Settings(BaseSettings):
         description="Let the server fetch identity providers' keys over http and from private addresses: "
         "for development and tests.",
     )
+    trusted_proxies: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode] = Field(
+        (),
+        description="Networks of proxies, separated by commas, whose X-Forwarded-For tells where a request comes from.",
+    )
+    name_failures: int = Field(
+        10, ge=1, le=1000, description="Logins by password that may fail in 15 minutes for one user name of an app."
+    )
+    address_failures: int = Field(
+        100, ge=1, le=1_000_000, description="Attempts that may fail in 15 minutes from one address in one app."
+    )
+    audit_days: int = Field(90, ge=1, le=3650, description="Days for which entries of the audit log are kept.")
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )
@@ -77,7 +89,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
 
-    @field_validator("modules", mode="before")
+    @field_validator("modules", "trusted_proxies", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

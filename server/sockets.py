@@ -19,6 +19,7 @@ from hooks.errors import (
 )
 from hooks.tenant import tenant_scope
 from server import logs, wire
+from server.addresses import Addresses
 from server.connection import Connection
 from server.connections import Connections
 from server.engine import Refused, Socket
@@ -53,11 +54,13 @@ class Sockets:
         catalogue: Catalogue,
         connections: Connections,
         authentication: AuthenticationService,
+        addresses: Addresses,
     ) -> None:
         self._app = app
         self._catalogue = catalogue
         self._connections = connections
         self._authentication = authentication
+        self._addresses = addresses
 
     async def connect(self, socket: Socket, request: web.Request, auth: Any) -> None:
         """Accepts a socket for the tenant that it names, logged in if it brings a valid token.
@@ -69,7 +72,7 @@ class Sockets:
             tenant = await resolve(self._catalogue, named_app(request.query, request.headers, auth))
             check_origin(tenant, request.headers.getall("Origin", []))
             headers = {name.lower(): value for name, value in request.headers.items() if name.lower() in _KEPT_HEADERS}
-            connection = Connection(socket, tenant, headers)
+            connection = Connection(socket, tenant, headers, self._addresses.of(request))
             with tenant_scope(tenant):
                 login = await self._login(connection, bearer(headers.pop("authorization", None)))
         except Exception as error:

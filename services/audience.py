@@ -136,7 +136,7 @@ def _branches(rule: Rule) -> Iterator[_Branch]:
         for part in rule["any"]:
             yield from _branches(part)
     elif "permission" in rule:
-        yield _ByValue(None, "permissions", rule["permission"], rule, sufficient=True)
+        yield _ByValue(None, "permissions", rule["permission"], rule, sufficient=False)
     elif "all" in rule:
         yield _General(rule) if needs_login(rule) or user_fields_of(rule) else _Static(rule)
     else:

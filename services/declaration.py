@@ -354,7 +354,13 @@ class TenantDeclaration(_Model):
             if declared.collection is None and not _COLLECTION.fullmatch(path):
                 raise ValueError(f"'{path}' has a '/': name its collection")
         searched = searched_fields(services)
+        unique: dict[str, set[str]] = {}
         for path, declared in services.items():
+            fields = {field.removeprefix("-").split(".")[0] for fields in declared.unique for field in fields}
+            unique.setdefault(declared.collection or path, set()).update(fields)
+        for path, declared in services.items():
+            if told := unique[declared.collection or path].intersection(declared.hidden):
+                raise ValueError(f"'{path}' hides {', '.join(sorted(told))}: a conflict would tell what a unique field holds")
             shown = set(declared.hidden).intersection(searched.get(declared.collection or path, ()))
             if shown and (declared.search or "$search" in declared.operators):
                 raise ValueError(f"'{path}' hides {', '.join(sorted(shown))}: words there cannot be searched for")

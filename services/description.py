@@ -83,6 +83,11 @@ class ServiceDescription:
         return next((method for method in self.methods if method.name == name), None)
 
     @property
+    def takes_queries(self) -> bool:
+        """Whether it is known to take Feathers' queries; services in code may take what they like."""
+        return bool(self.operators)
+
+    @property
     def custom_methods(self) -> tuple[MethodDescription, ...]:
         """Those besides the six."""
         return tuple(method for method in self.methods if method.is_custom)

@@ -135,7 +135,7 @@ def _feathers(service: ServiceDescription, method: MethodDescription, tenant: Te
         if method.name == "create":
             return f"await app.authenticate({_js(sample_data(service, tenant))})"
         return "await app.logout()"
-    if service.kind == "rooms" and method.name == "find":
+    if not service.takes_queries and method.name == "find":
         return f"await app.service({_js(service.path)}).find()"
     arguments = {
         "find": f"{{ query: {{ $limit: 5, $sort: {{ {service.id}: -1 }} }} }}",
@@ -168,7 +168,7 @@ def _curl(tenant: TenantDescription, service: ServiceDescription, method: Method
         data = _changes(service, tenant)
     elif method.is_custom:
         data = {}
-    query = f"?$limit=5&$sort[{service.id}]=-1" if method.name == "find" else ""
+    query = f"?$limit=5&$sort[{service.id}]=-1" if method.name == "find" and service.takes_queries else ""
     if service.kind == "login":
         has_id = False
     address = shlex.quote(f"{url}/{service.path}{query}") if not has_id else f'"{url}/{service.path}/{_ID}"'

@@ -134,8 +134,8 @@ def _change(service: ServiceDescription, method: MethodDescription, body: str, s
     operation = _operation(service, method, summary, "", {"200": _record(service)}, takes_data=bool(body))
     if body:
         operation["requestBody"] = _body(f"{service.type_name}{suffix}")
-    if service.kind == "records":
-        operation["parameters"] = [*record_parameters(service)]
+    if parameters := [*record_parameters(service)]:
+        operation["parameters"] = parameters
     return operation
 
 
@@ -171,7 +171,7 @@ def _post(service: ServiceDescription) -> Json:
     operation = _operation(service, first, summary, "", answers, takes_data=True)
     schema = bodies[0] if len(bodies) == 1 else {"anyOf": bodies}
     operation["requestBody"] = {"required": create is not None, "content": {"application/json": {"schema": schema}}}
-    parameters = [select_parameter(service)] if create is not None and service.kind == "records" else []
+    parameters = [select_parameter(service)] if create is not None and service.takes_queries else []
     if custom:
         names = [method.name for method in custom]
         header: Json = {"name": SERVICE_METHOD, "in": "header", "required": create is None, "schema": {"enum": names}}

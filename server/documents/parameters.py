@@ -40,6 +40,8 @@ def path_parameters(service: ServiceDescription) -> list[Json]:
 
 def find_parameters(service: ServiceDescription) -> Iterator[Json]:
     """All that `find` takes."""
+    if not service.takes_queries:
+        return
     page = service.paginate
     limit: Json = {"type": "integer", "minimum": 0}
     if page is not None:
@@ -66,6 +68,8 @@ def find_parameters(service: ServiceDescription) -> Iterator[Json]:
 
 def record_parameters(service: ServiceDescription) -> Iterator[Json]:
     """What restricts a call to matching records, and `$select`."""
+    if not service.takes_queries:
+        return
     yield select_parameter(service)
     yield from _filters(service)
 

@@ -81,7 +81,7 @@ def _service(service: ServiceDescription) -> Iterator[str]:
     if service.method("patch"):
         part = Shape(service.data.properties, (), service.data.is_open)
         yield _interface(f"{name}Patch", part, "The fields that change.", _updates(service))
-    if service.kind == "records":
+    if service.takes_queries:
         extra = " & ByCursor" if service.has_cursors else ""
         extra += " & { $search?: string }" if service.is_searchable else ""
         yield f"export type {name}Query = Find<{name}Record>{extra}"
@@ -98,18 +98,19 @@ def _service(service: ServiceDescription) -> Iterator[str]:
 def _method(service: ServiceDescription, method: MethodDescription) -> Iterator[str]:
     record = f"{service.type_name}Record"
     some = f"params?: Params<Where<{record}> & Select<{record}>>"
-    if service.kind == "login":
+    if not service.takes_queries:
         some = "params?: Params"
     data = f"{service.type_name}Data"
     replaced = f"{service.type_name}Replacement" if _kept(service.data) else data
     match method.name:
         case "find":
             found = f"Page<{record}>" if service.paginate else f"{record}[]"
-            yield f"find(params?: Params<{service.type_name}Query>): Promise<{found}>"
+            query = f"<{service.type_name}Query>" if service.takes_queries else ""
+            yield f"find(params?: Params{query}): Promise<{found}>"
         case "get":
             yield f"get(id: Id, {some}): Promise<{record}>"
         case "create":
-            shown = f"params?: Params<Select<{record}>>" if service.kind == "records" else some
+            shown = f"params?: Params<Select<{record}>>" if service.takes_queries else some
             if method.is_multi:
                 yield f"create(data: {data}[], {shown}): Promise<{record}[]>"
             yield f"create(data: {data}, {shown}): Promise<{record}>"

@@ -13,6 +13,7 @@ from server.engine.wheel import Wheel
 if TYPE_CHECKING:
     from server.engine.carrier import Carrier
     from server.engine.socket import Socket
+    from server.engine.websocket import WebSocket
 
 
 class Hub:
@@ -30,6 +31,7 @@ class Hub:
         self.draining = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._emptied: asyncio.Event | None = None
+        self._unsent: list[WebSocket] = []
 
     @property
     def full(self) -> bool:
@@ -41,6 +43,14 @@ class Hub:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def flush_soon(self, websocket: WebSocket) -> None:
+        """Sends what a websocket has collected at the end of this turn of the loop: an event and the answer behind it
+        leave in one system call.
+        """
+        self._unsent.append(websocket)
+        if len(self._unsent) == 1:
+            asyncio.get_running_loop().call_soon(self._flush)
 
     def forget(self, socket: Socket) -> None:
         """A socket is gone."""
@@ -57,6 +67,11 @@ class Hub:
             except TimeoutError:
                 return False
         return True
+
+    def _flush(self) -> None:
+        unsent, self._unsent = self._unsent, []
+        for websocket in unsent:
+            websocket.flush()
 
     async def finish_tasks(self, seconds: float) -> None:
         """Waits until every task is done, and cancels those that are not done in time."""

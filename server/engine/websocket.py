@@ -27,7 +27,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
     good deal in a few seconds; and at twice the bytes, or four times the packets, it is cut at once.
     """
 
-    __slots__ = ("_goodbye", "_hub", "_open", "_stall", "_transport", "receiver")
+    __slots__ = ("_goodbye", "_hub", "_open", "_stall", "_transport", "_unsent", "receiver")
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub.options.max_message)
@@ -35,6 +35,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._open = False
         self._stall: Stall | None = None
+        self._unsent: bytes | None = None
         self._goodbye: asyncio.TimerHandle | None = None
         self.receiver: Receiver = cast("Receiver", None)
 
@@ -81,6 +82,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         if not self._open:
             return
         self._send(frames.encode_close(code))
+        self.flush()
         self._leave()
         self._hub.leaving[self] = None
         transport = self._transport
@@ -102,11 +104,27 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._leave()
         self._transport.abort()
 
-    def _send(self, data: bytes) -> None:
-        if self._open:
+    def flush(self) -> None:
+        """Writes what was collected in this turn of the loop."""
+        data, self._unsent = self._unsent, None
+        if data is not None and self._open:
             self._transport.write(data)
             if self._stall is not None:
                 self._weigh(self._stall, len(data))
+
+    def _send(self, data: bytes) -> None:
+        if not self._open:
+            return
+        if self._unsent is None:
+            self._unsent = data
+            if self._stall is None:
+                self._hub.flush_soon(self)
+                return
+        else:
+            self._unsent += data
+        # A client that has stopped reading is weighed frame by frame.
+        if self._stall is not None or len(self._unsent) > HIGH_WATER:
+            self.flush()
 
     def _weigh(self, stall: Stall, size: int) -> None:
         pending = self._transport.get_write_buffer_size()

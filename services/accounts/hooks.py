@@ -25,13 +25,14 @@ from services.users import HIDDEN, KEY
 
 def account_hooks(tokens: AccountTokens, letters: Letters, errands: Errands) -> HooksByKind:
     """The hooks, to be added to those that the users service has."""
-    conceal, void = conceal_taken(tokens, letters, errands), void_tokens(tokens)
+    conceal, void = conceal_taken(letters, errands), void_tokens(tokens)
     ask = ask_to_verify(letters, errands)
     return {
         "around": {"create": [conceal]},
         "before": {
             "find": [show_oneself],
             "get": [show_oneself],
+            "create": [meet_taken(tokens)],
             "update": [keep_name, doubt_address],
             "patch": [keep_name, doubt_address],
         },
@@ -39,13 +40,23 @@ def account_hooks(tokens: AccountTokens, letters: Letters, errands: Errands) -> 
     }
 
 
-def conceal_taken(
-    tokens: AccountTokens, letters: Letters, errands: Errands
-) -> Callable[[HookContext, Next], Awaitable[None]]:
-    """Around create: in a protected tenant a sign-up with a taken name answers as any other, and its owner gets a mail.
+def meet_taken(tokens: AccountTokens) -> Callable[[HookContext], Awaitable[None]]:
+    """Before create, the last: in a protected tenant a taken name costs what a free one does, a reading and a writing.
 
-    It takes as long, too: the name has passed all checks and the password was hashed by then, and a write follows.
+    Raises:
+        Conflict: it is taken.
     """
+
+    async def meet(context: HookContext) -> None:
+        if _is_protected(context) and await _owner(context) is not None:
+            await tokens.write_nothing(context.tenant)
+            raise Conflict()
+
+    return meet
+
+
+def conceal_taken(letters: Letters, errands: Errands) -> Callable[[HookContext, Next], Awaitable[None]]:
+    """Around create: in a protected tenant a sign-up with a taken name answers as any other, and its owner gets a mail."""
 
     async def conceal(context: HookContext, next: Next) -> None:
         try:
@@ -53,14 +64,12 @@ def conceal_taken(
         except Conflict:
             if not _is_protected(context):
                 raise
-            tenant, key = context.tenant, context.data.get(KEY)
 
             async def tell_owner() -> None:
-                owner = await Directory(context.app).find(Params(tenant=tenant), str(key))
+                owner = await _owner(context)
                 if owner is not None and isinstance(owner.get("email"), str):
-                    await letters.send_notice(tenant, "taken", owner["email"])
+                    await letters.send_notice(context.tenant, "taken", owner["email"])
 
-            await tokens.write_nothing(tenant)
             errands.add(tell_owner)
             unseen = {*HIDDEN, FIELD, "_id"}
             shown = {field: value for field, value in context.data.items() if field not in unseen}
@@ -141,6 +150,10 @@ def hush_users(deliver: Deliver) -> Deliver:
         return None if event.registration.path == USERS and event.tenant.auth.protected else deliver(event)
 
     return deliver_unless_hushed
+
+
+async def _owner(context: HookContext) -> Record | None:
+    return await Directory(context.app).find(Params(tenant=context.tenant), str(context.data.get(KEY)))
 
 
 def _is_protected(context: HookContext) -> bool:

@@ -8,13 +8,20 @@ from typing import Any
 
 import pytest
 
+from hooks.context import Params
+from hooks.errors import NotFound
 from server.main import Roost
-from tests.security.apps import CANARY, MULTI, NORTH, Side, data_for, id_of, stored
+from tests.security.apps import CANARY, MULTI, NORTH, SOUTH, Side, data_for, id_of, stored
 from tests.support.client import CallError, connect, fresh, handshake, outcome, rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
-PROBED = ("messages", "notes", "codes", "drafts", "lobby", "users", "authentication", "rooms")
+PROBED = (
+    *("messages", "notes", "codes", "drafts", "lobby"),
+    *("users", "authentication", "rooms", "sessions", "api-keys"),
+)
+PROBED_WHERE_THEY_ARE_TESTED = ("accounts",)
+"""What it takes, single-use tokens, is made in letters: its tests bring those of another app too."""
 each_transport = pytest.mark.parametrize("transport", ["socket", "http"])
 each_service = pytest.mark.parametrize("service", [*MULTI, "users"])
 
@@ -22,7 +29,7 @@ each_service = pytest.mark.parametrize("service", [*MULTI, "users"])
 async def test_every_service_is_probed(alike: Roost) -> None:
     tenant = alike.catalogue.peek(NORTH)
     assert tenant is not None
-    assert {*alike.app.services, *tenant.services} == set(PROBED)
+    assert {*alike.app.services, *tenant.services} == {*PROBED, *PROBED_WHERE_THEY_ARE_TESTED}
 
 
 async def victim(north: Side, service: str) -> dict[str, Any]:
@@ -314,6 +321,42 @@ async def test_rooms_of_one_name_are_two_rooms(north: Side, south: Side) -> None
     for side in (north, south):
         for record in await side.socket.call("find", "rooms", {}):
             await side.socket.call("remove", "rooms", record["_id"], {})
+
+
+async def test_sessions_stay_at_home(north: Side, south: Side) -> None:
+    for caller in (south.socket, south.http):
+        theirs = await north.socket.call("find", "sessions", {})
+        assert theirs
+        mine = await caller.call("find", "sessions", {})
+        assert {one["_id"] for one in theirs}.isdisjoint(one["_id"] for one in mine)
+        for session in theirs:
+            refused = await outcome(caller, "remove", "sessions", session["_id"], {})
+            unknown = await outcome(caller, "remove", "sessions", "65a0000000000000000000ff", {})
+            assert refused.code in (404, 405)
+            assert told(refused, session["_id"]) == told(unknown, "65a0000000000000000000ff")
+        assert await north.socket.call("find", "sessions", {}) == theirs
+
+
+async def test_api_keys_stay_at_home(alike: Roost, north: Side, south: Side) -> None:
+    def inside(app_id: str) -> Params:
+        tenant = alike.catalogue.peek(app_id)
+        assert tenant is not None
+        return Params(tenant=tenant)
+
+    made: Any = await alike.app.call("api-keys", "create", inside(NORTH), data={"name": CANARY, "scopes": ["*"]})
+    key: Any = made.result
+    assert (await alike.app.call("api-keys", "find", inside(SOUTH))).result == []
+    with pytest.raises(NotFound):
+        await alike.app.call("api-keys", "remove", inside(SOUTH), id=key["_id"])
+    for caller in (south.socket, south.http):
+        for method, arguments in (("find", ({},)), ("remove", (key["_id"], {}))):
+            assert (await outcome(caller, method, "api-keys", *arguments)).code in (401, 403, 404)
+        login = {"strategy": "api_key", "key": key["key"]}
+        assert (await outcome(caller, "create", "authentication", login)).code == 401
+    for app_id, status in ((NORTH, 200), (SOUTH, 401)):
+        async with rest(alike, app_id, Authorization=f"Bearer {key['key']}") as client:
+            assert (await client.request("GET", "/messages")).status == status
+    await alike.app.call("api-keys", "remove", inside(NORTH), id=key["_id"])
 
 
 async def test_tokens_stay_at_home(alike: Roost, north: Side, south: Side) -> None:

@@ -45,7 +45,10 @@ async def test_names_that_look_alike_are_one_in_one_app_and_two_in_two(roost: Ro
             assert (refused.code, refused.name) == (409, "Conflict"), name
             async with rest(roost, "acme") as again:
                 assert (await again.login(name))["user"] == first
-        twin = await there.sign_up("Ada", "another-456", field="email")
+        twin = await there.sign_up("Ada@globex.example", "another-456", field="email")
+        await here.call("create", "users", {"username": "Ada@Globex.example", "password": "secret-123"})
+        refused = await outcome(there, "create", "users", {"email": "ADA@globex.example", "password": "secret-123"})
+        assert (refused.code, refused.message) == (409, "This email is already taken")
         assert twin["_id"] != first["_id"]
         login = {"strategy": "local", "username": "Ada", "password": "another-456"}
         assert (await outcome(here, "create", "authentication", login)).code == 401

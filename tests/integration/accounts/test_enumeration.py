@@ -205,5 +205,4 @@ async def test_answers_take_as_long_whoever_exists(roost: Roost, mailbox: Mailbo
                 await roost.errands.settled()
                 await roost.outbox.settled()
         difference = abs(statistics.median(known) - statistics.median(unknown))
-        print(action, statistics.median(known), statistics.median(unknown))
         assert difference < 0.005, (action, statistics.median(known), statistics.median(unknown))

@@ -40,7 +40,7 @@ async def people(shared: Roost) -> AsyncIterator[People]:
         foreigner = await stack.enter_async_context(connect(shared, "globex"))
         await ada.sign_up(fresh("ada"))
         await bob.sign_up(fresh("bob"))
-        await foreigner.sign_up(fresh("eve"), field="email")
+        await foreigner.sign_up(f"{fresh()}@globex.example", field="email")
         for person in (ada, bob, stranger, foreigner):
             await person.take_events()
         yield People(ada, bob, stranger, foreigner)

@@ -135,7 +135,7 @@ async def test_a_token_in_the_handshake_logs_in(shared: Roost) -> None:
 
 async def test_a_handshake_token_of_another_app_is_refused(shared: Roost) -> None:
     async with connect(shared, "globex") as other:
-        await other.sign_up(fresh(), field="email")
+        await other.sign_up(f"{fresh()}@globex.example", field="email")
         kind, payload = await handshake(shared, "appId=acme", headers={"Authorization": f"Bearer {other.token}"})
 
     assert (kind, payload["data"]["code"]) == ("refused", 401)

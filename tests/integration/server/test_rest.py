@@ -206,9 +206,12 @@ async def test_login_and_logout(shared: Roost) -> None:
         assert reply.json["user"] == user
         token = reply.json["accessToken"]
         headers = {"Authorization": f"Bearer {token}"}
-        assert (await client.request("DELETE", "/authentication", headers=headers)).json["accessToken"] == token
-        assert (await client.request("DELETE", f"/authentication/{token}", headers=headers)).status == 200
         assert (await client.request("DELETE", "/authentication/other", headers=headers)).status == 401
+        assert (await client.request("GET", "/messages", headers=headers)).status == 200
+        assert (await client.request("DELETE", f"/authentication/{token}", headers=headers)).json[
+            "accessToken"
+        ] == token
+        assert (await client.request("GET", "/messages", headers=headers)).status == 401
         assert (await client.request("DELETE", "/authentication")).status == 401
 
 

@@ -57,7 +57,13 @@ _OPEN = Shape({"_id": {"type": "string"}}, ("_id",))
 EVERYTHING = (
     service(),
     service("lists", paginate=None, record=_OPEN, data=_OPEN, methods=(method("find", access="public"),), events=()),
-    service("api/horn-players", methods=(method("find"), method("honk", access="public")), record=_OPEN, data=_OPEN),
+    service(
+        "api/horn-players",
+        methods=(method("find"), method("honk", access="public")),
+        record=_OPEN,
+        data=_OPEN,
+        operators=(),
+    ),
     service("users/:userId/posts", type_name="Posts", methods=(method("get"), method("create"))),
 )
 

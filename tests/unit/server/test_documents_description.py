@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import jsonschema_rs
@@ -22,6 +23,7 @@ from services.isolation import Isolation
 from services.memory import MemoryService, MemoryStore
 from services.mongo import ServiceOptions
 from services.rooms import RoomsService
+from services.shape import Shape
 from services.users import USERS_RULES, UsersService
 
 
@@ -143,6 +145,54 @@ def test_events_are_those_that_happen_and_go_where_get_is_allowed(rules: dict[st
     service = described({"notes": {"rules": rules}}).service("notes")
     assert service is not None
     assert [(event.name, event.audience) for event in service.events] == expected
+
+
+def test_what_only_the_server_writes_is_shown_but_not_taken() -> None:
+    schema = {"text": {"type": "string"}, "score": {"type": "number", "required": True}}
+    declared = {"schema": schema, "readonly": ["score", "other"], "rules": {"default": "public"}}
+    service = described({"notes": declared}).service("notes")
+    assert service is not None
+    assert service.record.properties["score"] == {"type": "number", "readOnly": True}
+    assert "score" not in service.data.properties
+    assert service.data.required == ()
+    assert service.data.refused == {"score", "other"}
+
+
+def test_what_a_service_offers_besides() -> None:
+    declared = {"search": ["text"], "updates": ["$inc"], "operators": ["$exists"], "rules": {"default": "public"}}
+    model = described({"notes": declared, "lists": {"paginate": False, "rules": {"default": "public"}}})
+    notes, lists = model.service("notes"), model.service("lists")
+    assert notes is not None
+    assert lists is not None
+    assert (notes.updates, notes.is_searchable, notes.has_cursors) == (("$inc",), True, True)
+    assert (lists.updates, lists.is_searchable, lists.has_cursors) == ((), False, False)
+    assert "$exists" in notes.operators
+    assert "$search" not in notes.operators
+
+
+class Lamp(Service):
+    """A service in code that says what it takes and returns."""
+
+    multi = frozenset({"remove"})
+    schema: Mapping[str, Any] = {"watts": {"type": "number", "required": True}}
+    data_schema: Mapping[str, Any] = {"on": {"type": "boolean", "required": True}, "additionalProperties": False}
+
+    async def create(self, data: Any, params: Params) -> Any:
+        return data
+
+    async def remove(self, id: Any, params: Params) -> Any:
+        return []
+
+
+def test_code_says_itself_what_it_takes_and_returns() -> None:
+    app = application()
+    app.use("lamp", Lamp(), rules="public")
+    service = described({}, app).service("lamp")
+    assert service is not None
+    assert service.record == Shape({"watts": {"type": "number"}}, ("watts",))
+    assert service.data == Shape({"on": {"type": "boolean"}}, ("on",), is_open=False)
+    assert [method.is_multi for method in service.methods] == [False, True]
+    assert not service.takes_queries
 
 
 def test_of_a_rule_no_more_is_told_than_that_there_is_one() -> None:

@@ -147,6 +147,30 @@ def test_an_open_shape_takes_only_what_the_server_takes(data: Any) -> None:
     assert not refuses(taken, {"a": {"b": [1, None, "x"]}, "_id": "1"})
 
 
+def test_update_operators_are_taken_where_they_are_offered() -> None:
+    open_shape = Shape({"_id": {"type": "string"}})
+    for shape in (service().data, open_shape):
+        plain = schemas.part(service(data=shape))
+        offering = schemas.part(service(data=shape, updates=("$inc",)))
+        assert refuses(plain, {"$inc": {"n": 1}})
+        assert not refuses(offering, {"$inc": {"n": 1}, "tags": ["x"]})
+        assert refuses(offering, {"$inc": 1})
+        assert refuses(offering, {"$push": {"tags": "a"}})
+
+
+def test_pages_by_cursor_need_no_total() -> None:
+    page = {"limit": 1, "skip": 0, "data": [], "cursor": {"next": "x", "previous": None}}
+    assert refuses(schemas.page(service(), {}), page)
+    assert not refuses(schemas.page(service(has_cursors=True), {}), page)
+    document = openapi(tenant(service(has_cursors=True, is_searchable=True)))
+    names = {parameter["name"] for parameter in operations(document)["/notes", "get"]["parameters"]}
+    assert {"$total", "$cursor", "$search"} <= names
+
+
+def test_of_services_in_code_no_query_is_promised() -> None:
+    assert operations(DOCUMENT)["/api/horn-players", "get"]["parameters"] == []
+
+
 def test_bounds_reach_into_nested_fields() -> None:
     nested = {"type": "object", "properties": {"n": {"type": "integer", "maximum": 5}}}
     bounded = schemas.bounded({"type": "array", "items": nested})

@@ -60,3 +60,10 @@ def test_without_multi_no_lists_and_no_null() -> None:
     assert "id: null" in typescript(tenant())
     single = service(methods=tuple(found for found in service().methods if not found.is_multi))
     assert "id: null" not in typescript(tenant(single))
+
+
+def test_what_a_service_offers_besides_is_typed() -> None:
+    text = typescript(tenant(service(has_cursors=True, is_searchable=True, updates=("$inc",))))
+    assert "NotesQuery = Find<NotesRecord> & ByCursor & { $search?: string }" in text
+    assert "$inc?: Changes<NotesRecord>" in text
+    assert "$inc?" not in typescript(tenant(service()))

@@ -123,7 +123,7 @@ users = st.none() | st.fixed_dictionaries(
         "tags": st.lists(values, max_size=3) | scalars,
         "refs": st.lists(st.sampled_from([HEX, HEX.upper(), ObjectId(HEX)]), max_size=2),
         "x": st.builds(lambda value: {"y": value}, values),
-        "permissions": st.lists(st.sampled_from(["read", "write"]), max_size=2) | scalars,
+        "permissions": st.lists(st.sampled_from(["read", "write"]), max_size=2) | st.sampled_from(["read", "u1", None]),
     },
 )
 

@@ -1,0 +1,57 @@
+"""Where a request comes from: the peer, or whom trusted proxies say that they speak for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+
+from aiohttp import web
+
+HEADER = "X-Forwarded-For"
+
+Network = IPv4Network | IPv6Network
+
+
+class Addresses:
+    """Reads addresses of requests."""
+
+    def __init__(self, trusted: Sequence[Network] = ()) -> None:
+        """`trusted` are the networks of proxies that append to `X-Forwarded-For`; nobody else's word counts."""
+        self._trusted = trusted
+
+    def of(self, request: web.Request) -> str:
+        """The address of the request: empty where the peer has none, as over a local socket."""
+        return self.follow(request.remote or "", request.headers.getall(HEADER, []))
+
+    def follow(self, peer: str, forwarded: Sequence[str]) -> str:
+        """The last hop that is no trusted proxy. What stands before it is only its word, and is not believed."""
+        found = _parse(peer)
+        if found is None:
+            return peer
+        hops = [hop.strip() for line in forwarded for hop in line.split(",")]
+        while hops and self._trusts(found):
+            before = _parse(hops.pop())
+            if before is None:
+                break
+            found = before
+        return str(found)
+
+    def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+
+
+
+def _parse(text: str) -> IPv4Address | IPv6Address | None:
+    """An address as proxies write it: perhaps with a port, IPv6 perhaps in brackets."""
+    bare = text.partition("%")[0]
+    if bare.startswith("["):
+        bare = bare[1:].partition("]")[0]
+    elif bare.count(":") == 1:
+        bare = bare.partition(":")[0]
+    try:
+        found = ip_address(bare)
+    except ValueError:
+        return None
+    mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
+    return mapped or found
