@@ -10,7 +10,8 @@ from typing import Protocol
 from hooks.chain import AroundHook, Next
 from hooks.context import HookContext
 
-SECRET = "password"
+FIELD = "password"
+"""Of the data: what is tried."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +73,7 @@ def limit(limiter: Limiter, describe: Describe) -> AroundHook:
         failed: bool | None = None
         try:
             if turn.is_locked and isinstance(context.data, Mapping):
-                context.data = {**context.data, SECRET: secrets.token_urlsafe(32)}
+                context.data = {**context.data, FIELD: secrets.token_urlsafe(32)}
             await next()
             failed = not attempt.failures
         except Exception as error:

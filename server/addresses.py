@@ -40,8 +40,6 @@ class Addresses:
         return any(address in network for network in self._trusted)
 
 
-
-
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """An address as proxies write it: perhaps with a port, IPv6 perhaps in brackets."""
     bare = text.partition("%")[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 import uvloop
 
 from hooks.errors import FeathersError
-from hooks.tenant import Tenant
+from hooks.tenant import TENANT_ID, Tenant
 from server import logs
 from server.documents.typescript import typescript
 from server.main import Backend, Roost, StartError, configure, open_backend
@@ -22,7 +23,8 @@ from services.control.tenants import Change
 from services.declaration import DeclarationError, TenantDeclaration
 from services.description import describe
 from services.isolation import Isolation
-from services.users import grant
+from services.review import review
+from services.users import assign, grant
 
 cli = typer.Typer(
     help="Roost: one realtime server for many apps. Every setting is also an environment variable, ROOST_<NAME>.",
@@ -32,10 +34,13 @@ cli = typer.Typer(
 )
 tenants = typer.Typer(help="Create, list and show the apps that are hosted.", no_args_is_help=True)
 cli.add_typer(tenants, name="tenants")
-users = typer.Typer(help="Give users permissions, and take them away.", no_args_is_help=True)
+users = typer.Typer(help="Give users permissions and other fields that access rules ask for.", no_args_is_help=True)
 cli.add_typer(users, name="users")
 keys = typer.Typer(help="Replace and list the keys that sign an app's access tokens.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
+
+BY_OPERATOR = {"by": "operator"}
+"""In entries of audit logs: whoever runs commands on the server."""
 
 App = Annotated[str, typer.Argument(help="The appId.")]
 Name = Annotated[str, typer.Argument(help="The user's name.")]
@@ -56,10 +61,15 @@ def serve(
 
 @cli.command()
 def check(
-    file: Annotated[Path | None, typer.Argument(help="Declarative file to check as well.")] = None, data: Data = None
+    subject: Annotated[
+        str | None, typer.Argument(metavar="[FILE|APP]", help="Declarative file, or an app, whose rules to review.")
+    ] = None,
+    data: Data = None,
 ) -> None:
-    """Check the settings, the database and a declarative file, and change nothing."""
-    _run(lambda settings: _check(settings, file), data=data)
+    """Check the settings, the database, a declarative file, and what access rules let through; and change nothing."""
+    app = subject if subject is not None and TENANT_ID.fullmatch(subject) and not Path(subject).exists() else None
+    file = Path(subject) if subject is not None and app is None else None
+    _run(lambda settings: _check(settings, file, app), data=data)
 
 
 @cli.command()
@@ -113,6 +123,18 @@ def withdraw_permission(app: App, name: Name, permission: Permission, data: Data
     _run(lambda settings: _grant(settings, app, name, permission, withdraw=True), data=data)
 
 
+@users.command("set")
+def set_field(
+    app: App,
+    name: Name,
+    field: Annotated[str, typer.Argument(help="The field, such as one that access rules ask for.")],
+    value: Annotated[str, typer.Argument(help="Its value: JSON, or else a text; null takes the field away.")],
+    data: Data = None,
+) -> None:
+    """Set a field of a user, such as the organization: what access rules ask for, clients cannot write."""
+    _run(lambda settings: _set(settings, app, name, field, value), data=data)
+
+
 @keys.command("rotate")
 def rotate_keys(
     app: App,
@@ -141,29 +163,31 @@ async def _serve(settings: Settings, file: Path | None) -> None:
         await roost.stop()
 
 
-async def _check(settings: Settings, file: Path | None) -> None:
+async def _check(settings: Settings, file: Path | None, app: str | None) -> None:
     declared = declaration.read(file) if file is not None else None
     async with open_backend(settings) as backend:
-        if declared is not None:
-            for tenant in declared.tenants:
-                for path, service in tenant.services.items():
-                    if not service.rules:
-                        typer.echo(f"{tenant.id}: nobody can call '{path}': it has no rules")
+        services = {tenant.id: tenant.services for tenant in declared.tenants} if declared is not None else {}
+        if app is not None:
+            services[app] = dict((await _tenant(backend, app)).services)
         count = len([tenant async for tenant in backend.tenants.all()])
+    for id, own in services.items():
+        for remark in review(own):
+            typer.echo(f"{id}: {remark}")
     typer.echo(f"All is well: MongoDB answers, {count} tenants.")
 
 
 async def _apply(settings: Settings, file: Path) -> None:
     declared = declaration.read(file)
     async with open_backend(settings) as backend:
-        for change in await backend.tenants.apply(declared):
+        for change in await backend.apply(declared):
             typer.echo(_describe(change))
 
 
 async def _create(settings: Settings, id: str, name: str | None, origins: list[str]) -> None:
     declared = _declare(id, name, origins)
     async with open_backend(settings) as backend:
-        await backend.tenants.create(declared)
+        tenant = await backend.tenants.create(declared)
+        backend.audit.add(tenant, "app-created", subject=tenant.id, details=BY_OPERATOR)
     typer.echo(f"{id}: created")
 
 
@@ -210,7 +234,23 @@ async def _grant(settings: Settings, app: str, name: str, permission: str, *, wi
     async with open_backend(settings) as backend:
         tenant = await _tenant(backend, app)
         found = await grant(Isolation(backend.deployment), tenant, name, permission, withdraw=withdraw)
+        event = "permission-withdrawn" if withdraw else "permission-granted"
+        details = {**BY_OPERATOR, "permission": permission}
+        backend.audit.add(tenant, event, subject=str(found["_id"]), details=details)
     typer.echo(f"{name}: {', '.join(found.get('permissions', [])) or 'no permissions'}")
+
+
+async def _set(settings: Settings, app: str, name: str, field: str, value: str) -> None:
+    try:
+        plain = json.loads(value)
+    except ValueError:
+        plain = value
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        found = await assign(Isolation(backend.deployment), tenant, name, field, plain)
+        details = {**BY_OPERATOR, "field": field}
+        backend.audit.add(tenant, "user-changed", subject=str(found["_id"]), details=details)
+    typer.echo(f"{name}: {field} is {json.dumps(found[field]) if field in found else 'not set'}")
 
 
 async def _rotate(settings: Settings, app: str, overlap: float) -> None:
@@ -219,6 +259,8 @@ async def _rotate(settings: Settings, app: str, overlap: float) -> None:
         record = await backend.keys.rotate(tenant.id, overlap)
         # Only now: a server that looks at the tenant again has to find the keys as they are.
         await backend.tenants.touch(tenant.id)
+        details = {**BY_OPERATOR, "overlap": overlap}
+        backend.audit.add(tenant, "keys-rotated", subject=record.kid, details=details)
     typer.echo(f"{app}: {record.kid} signs from now on; older keys are accepted for {overlap:g} s")
 
 

@@ -10,11 +10,16 @@ from hooks.context import Authentication, Record
 from hooks.scopes import STRATEGY
 from hooks.tenant import Tenant
 from server.connection import Connection
+from server.engine import Gate
 from services.channels import AUTHENTICATED, EVERYONE, Channels
 from services.readers import Readers
 
 _Key = tuple[str, str]
 """A tenant's id, and one that is its own."""
+
+
+RUNNING_CALLS = 256
+"""Calls of one tenant that run at once in this process; further ones wait in turn."""
 
 
 class Connections:
@@ -23,10 +28,18 @@ class Connections:
     def __init__(self, channels: Channels, readers: Readers) -> None:
         self._channels = channels
         self._readers = readers
+        self._gates: dict[str, Gate] = {}
         self._by_tenant: dict[str, dict[str, Connection]] = {}
         self._by_user: dict[_Key, dict[Connection, None]] = {}
         self._by_session: dict[_Key, dict[Connection, None]] = {}
         self._closing: set[asyncio.Task[None]] = set()
+
+    def gate(self, tenant_id: str) -> Gate:
+        """The bound on calls of one tenant that run at once, which its sockets and requests share."""
+        gate = self._gates.get(tenant_id)
+        if gate is None:
+            gate = self._gates[tenant_id] = Gate(RUNNING_CALLS)
+        return gate
 
     def add(self, connection: Connection) -> None:
         """Takes in an accepted connection."""

@@ -21,8 +21,9 @@ from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.addresses import Addresses
 from server.connections import Connections
+from server.cors import PollingOrigins
 from server.documents.routes import Documents
-from server.engine import Engine
+from server.engine import Engine, Listener, Options
 from server.health import Health
 from server.jwks import Jwks
 from server.logins import CHANGING, ENDING, Logins
@@ -42,6 +43,9 @@ from services.accounts.tokens import AccountTokens
 from services.api_keys import API_KEYS_RULES, ApiKeysService
 from services.api_keys import PATH as API_KEYS
 from services.application import Application, Storage
+from services.audit import AUDIT_RULES, Audit, AuditLogService
+from services.audit import PATH as AUDIT_LOG
+from services.audited import note_applied, watch_services
 from services.authentication.api_keys import ApiKeys
 from services.authentication.attempts import Attempts, account_attempt, login_attempt, sign_up_attempt
 from services.authentication.directory import Directory
@@ -57,7 +61,7 @@ from services.authentication.tokens import Tokens
 from services.control.catalogue import Catalogue
 from services.control.changes import Changes
 from services.control.keys import MongoKeyStore
-from services.control.tenants import Tenants, control_database
+from services.control.tenants import Change, Tenants, control_database
 from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
 from services.declaration import Declaration
@@ -74,6 +78,8 @@ log = structlog.get_logger()
 
 MAX_LINE = 2 * MAX_LENGTH
 """Bytes of a request line: a query string that is too long still gets a sentence."""
+LAST_CALLS = 10.0
+"""Seconds that running calls have to end when the server stops."""
 LAST_ANSWERS = 5.0
 """Seconds that running requests have to end when the server stops."""
 
@@ -91,6 +97,17 @@ class Backend:
         self.key_store = MongoKeyStore(deployment, database=settings.database)
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
+        self.audit = Audit(Isolation(deployment), days=settings.audit_days)
+
+    async def apply(self, declaration: Declaration) -> list[Change]:
+        """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
+        before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
+        changes = await self.tenants.apply(declaration)
+        for change in changes:
+            tenant = await self.tenants.get(change.tenant)
+            if tenant is not None and change.outcome != "unchanged":
+                note_applied(self.audit, change, before[change.tenant], tenant)
+        return changes
 
 
 @asynccontextmanager
@@ -128,6 +145,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
             raise StartError(f"ROOST_MONGODB_URI: {error.message}") from error
         stack.push_async_callback(deployment.close)
         backend = Backend(settings, deployment, master)
+        stack.push_async_callback(backend.audit.stop)
         await backend.key_store.prepare()
         yield backend
 
@@ -196,7 +214,12 @@ class Roost:
                 "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
             },
         )
-        users = self.app.use("users", UsersService(isolation, self.app.asked_fields), rules=USERS_RULES, hooks=users_hooks(self.passwords))
+        users = self.app.use(
+            "users",
+            UsersService(isolation, self.app.asked_fields),
+            rules=USERS_RULES,
+            hooks=users_hooks(self.passwords),
+        )
         users.add_hooks({"around": {"create": [limit(attempts, sign_up_attempt)]}})
         users.add_hooks(session_hooks(self.ledger, identities))
         for event in ("patched", "updated", "removed"):
@@ -218,8 +241,13 @@ class Roost:
             rules={"create": "public"},
             hooks={"around": {"create": [limit(attempts, account_attempt)]}, "before": {"all": [silence]}},
         )
+        watch_services(self.app, backend.audit)
+        self.app.use(AUDIT_LOG, AuditLogService(isolation), rules=AUDIT_RULES, hooks=quiet)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks={"before": {"all": [silence]}})
-        self.engine = Engine(Sockets(self.app, self.catalogue, self.connections, self.authentication, self.addresses))
+        self.engine = Engine(
+            Sockets(self.app, self.catalogue, self.connections, self.authentication, self.addresses),
+            Options(max_connections=settings.max_connections),
+        )
         self.pages = Pages(settings.example)
         self.port = settings.port
 
@@ -236,7 +264,7 @@ class Roost:
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(settings, listeners))
             if declaration is not None:
-                for change in await backend.tenants.apply(declaration):
+                for change in await backend.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
             roost = cls(backend, stack)
             for module in settings.modules:
@@ -251,6 +279,7 @@ class Roost:
 
     async def drop(self) -> None:
         """Stops, and deletes all that was kept: for tests and trials."""
+        await self.backend.audit.stop()
         client = self.backend.deployment.client
         for database in (self.settings.database, control_database(self.settings.database)):
             await client.drop_database(database)
@@ -267,7 +296,9 @@ class Roost:
         example = f"{self.url}/example/" if self.pages.has_example else "run npm ci in client-example first"
         return (
             f"\nRoost listens on {self.url}\n"
-            f"  health   {self.url}/health\n  example  {example}\n  appIds   {tenants}\n\nCtrl-C stops it.\n"
+            f"  health   {self.url}/health\n  docs     {self.url}/docs\n"
+            f"  example  {example}\n"
+            f"  appIds   {tenants}\n\nCtrl-C stops it.\n"
         )
 
     async def wait_for_signal(self) -> None:
@@ -295,9 +326,9 @@ class Roost:
         await self.app.setup()
         stack.push_async_callback(self.app.teardown)
         web_app = self._web_app()
-        runner = web.AppRunner(
+        runner = Listener(
             web_app,
-            access_log=None,
+            self.engine.options,
             handle_signals=False,
             max_line_size=MAX_LINE,
             shutdown_timeout=LAST_ANSWERS,
@@ -313,18 +344,27 @@ class Roost:
                 "stop the program that holds it, or choose another with --port or ROOST_PORT"
             ) from error
         self.port = runner.addresses[0][1]
-        stack.push_async_callback(self.engine.close)
+        stack.push_async_callback(self._drain, runner)
+
+    async def _drain(self, listener: Listener) -> None:
+        """Takes nothing new, lets running calls end, and closes the sockets a few at a time."""
+        await listener.stop_accepting()
+        await self.engine.drain(LAST_CALLS)
+        await self.engine.close()
 
     def _web_app(self) -> web.Application:
         web_app = web.Application(client_max_size=MAX_BODY)
         self.engine.attach(web_app)
+        web_app.on_response_prepare.append(PollingOrigins(self.catalogue))
         health = Health(self.backend.deployment, self.connections)
         web_app.router.add_get("/health", health.health)
         web_app.router.add_get("/ready", health.ready)
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
         self.pages.attach(web_app)
         Documents(self.app, self.catalogue).attach(web_app)
-        web_app.router.add_route("*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.addresses).handle)
+        web_app.router.add_route(
+            "*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.connections, self.addresses).handle
+        )
         return web_app
 
     def _tell_login(self, context: HookContext) -> None:

@@ -51,6 +51,8 @@ class Outbound:
                     body += await response.content.read(LARGEST + 1 - len(body))
         except ForbiddenAddress as error:
             raise Forbidden("This address may not be asked") from error
+        except aiohttp.InvalidURL as error:
+            raise Forbidden("This address may not be asked") from error
         except (TimeoutError, aiohttp.ClientError, OSError, ValueError) as error:
             if isinstance(error.__cause__, ForbiddenAddress):
                 raise Forbidden("This address may not be asked") from error

@@ -33,7 +33,7 @@ class Pages:
             app.router.add_get("/example/", self._no_example)
 
     async def _index(self, request: web.Request) -> web.Response:
-        return web.Response(text="Roost is running. Try /example/ in a browser, or /health.\n")
+        return web.Response(text="Roost is running. Try /docs or /example/ in a browser, or /health.\n")
 
     async def _to_example(self, request: web.Request) -> web.Response:
         raise web.HTTPFound("/example/")

@@ -23,6 +23,8 @@ from hooks.scopes import LOGIN
 from hooks.tenant import Tenant, tenant_scope
 from server import logs, querystring, wire
 from server.addresses import Addresses
+from server.connections import Connections
+from server.cors import PREFLIGHT, allow
 from server.handshake import HEADER, check_origin, credential, named_app, resolve
 from services.application import Application, answer
 from services.base import STANDARD_METHODS
@@ -41,12 +43,6 @@ _VERBS = {
     "PATCH": ("patch",),
     "DELETE": ("remove",),
 }
-_CORS = {
-    "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, HEAD",
-    "Access-Control-Allow-Headers": f"authorization, content-type, accept, {HEADER}, {SERVICE_METHOD.lower()}",
-    "Access-Control-Max-Age": "600",
-}
-
 
 _NO_QUERY: MultiDict[str] = MultiDict()
 """A REST query belongs to the service: it never names the app."""
@@ -55,9 +51,10 @@ _NO_QUERY: MultiDict[str] = MultiDict()
 class Rest:
     """One handler for all paths that no page or probe has taken."""
 
-    def __init__(self, app: Application, catalogue: Catalogue, addresses: Addresses) -> None:
+    def __init__(self, app: Application, catalogue: Catalogue, connections: Connections, addresses: Addresses) -> None:
         self._app = app
         self._catalogue = catalogue
+        self._connections = connections
         self._addresses = addresses
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
@@ -71,7 +68,7 @@ class Rest:
             tenant = await resolve(self._catalogue, named_app(_NO_QUERY, request.headers))
             origins = request.headers.getall("Origin", [])
             check_origin(tenant, origins)
-            cors = _allow(origins)
+            cors = allow(origins)
             with tenant_scope(tenant):
                 response = await self._call(request, tenant)
         except FeathersError as error:
@@ -92,7 +89,7 @@ class Rest:
         if "Access-Control-Request-Method" not in request.headers:
             raise MethodNotAllowed("Method 'OPTIONS' is only for CORS preflight requests")
         if len(origins) == 1 and await self._catalogue.allows_origin(origins[0]):
-            return web.Response(status=204, headers={**_allow(origins), **_CORS})
+            return web.Response(status=204, headers={**allow(origins), **PREFLIGHT})
         return web.Response(status=204)
 
     async def _call(self, request: web.Request, tenant: Tenant) -> web.Response:
@@ -112,7 +109,8 @@ class Rest:
             headers={name.lower(): value for name, value in request.headers.items()},
             token=credential(request.headers),
         )
-        context = await self._app.call(path, method, params, id=id, data=data)
+        async with self._connections.gate(tenant.id):
+            context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)
 
     def _target(self, request: web.Request, tenant: Tenant) -> tuple[Registration, str, str | None]:
@@ -128,7 +126,6 @@ class Rest:
         if has_id and "__id" in route:
             raise NotFound(f"Path /{path[:100]} not found")
         return (service, owner, parts[-1]) if has_id or "__id" in route else (service, path, None)
-
 
     def _verbs(self, request: web.Request, tenant: Tenant | None) -> list[str]:
         """The verbs that a path offers to somebody, as HTTP wants a 405 to name them."""
@@ -205,9 +202,3 @@ def _answer(context: HookContext) -> web.Response:
 
 def _error(error: FeathersError) -> web.Response:
     return web.Response(status=error.code, body=wire.encode(error.to_json()), content_type="application/json")
-
-
-def _allow(origins: list[str]) -> dict[str, str]:
-    if not origins:
-        return {}
-    return {"Access-Control-Allow-Origin": origins[0], "Vary": "Origin"}

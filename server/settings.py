@@ -45,6 +45,7 @@ class Settings(BaseSettings):
         description="32 bytes in base64url that encrypt the tenants' signing keys. "
         "Required with ROOST_MONGODB_URI; else made in the data directory.",
     )
+    max_connections: int = Field(20_000, ge=1, le=1_000_000, description="Sockets of this process; more are refused.")
     token_lifetime: int = Field(86_400, ge=10, le=31_536_000, description="Seconds for which an access token is valid.")
     smtp_url: SecretStr | None = Field(
         None,

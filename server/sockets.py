@@ -17,6 +17,7 @@ from hooks.errors import (
     NotFound,
     to_feathers_error,
 )
+from hooks.operations import is_operation
 from hooks.tenant import tenant_scope
 from server import logs, wire
 from server.addresses import Addresses
@@ -81,6 +82,7 @@ class Sockets:
             refusal = to_feathers_error(error)
             raise Refused(refusal.message, refusal.to_json()) from error
         socket.connection = connection
+        socket.gate = self._connections.gate(tenant.id)
         # From here to the return nothing waits: no event can reach the socket before its acceptance does.
         self._connections.add(connection)
         if login is not None:
@@ -139,7 +141,7 @@ class Sockets:
         wire.check(values.get("id"))
         wire.check(query)
         data = values.get("data")
-        if method == "patch" and wire.has_operators(data):
+        if method == "patch" and is_operation(data):
             wire.check_data(data, self._app.update_operators(connection.tenant, arguments[0]))
         else:
             wire.check_data(data)

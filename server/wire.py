@@ -73,11 +73,6 @@ def check(value: Any) -> None:
         _check_scalar(value)
 
 
-def has_operators(data: Any) -> bool:
-    """Whether data has keys with a `$` at its top: in a patch they may be update operators."""
-    return type(data) is dict and any(key[:1] == "$" for key in data)
-
-
 def check_data(value: Any, operators: Collection[str] = ()) -> None:
     """`check` for data: besides, no key may hold a `.` or begin with `$`, at any depth.
 
@@ -142,15 +137,13 @@ def _check_scalar(value: Any) -> None:
 
 
 def _encode_other(value: Any) -> Any:
-    if isinstance(value, ObjectId):
+    if isinstance(value, (ObjectId, Decimal128)):
         return str(value)
     if isinstance(value, datetime):
         moment = value.astimezone(UTC) if value.tzinfo else value
         return f"{moment:%Y-%m-%dT%H:%M:%S}.{moment.microsecond // 1000:03d}Z"
     if isinstance(value, date):
         return value.isoformat()
-    if isinstance(value, Decimal128):
-        return str(value)
     if isinstance(value, Kept):
         return value.outside
     if isinstance(value, (set, frozenset, tuple)):

@@ -18,7 +18,7 @@ from hooks.tenant import TENANT_ID, AuthSettings, EmailSettings, ExternalSetting
 from services.mail.templates import Kind, Template, check_page, check_template, one_line
 
 RESERVED_PATHS = frozenset(
-    "authentication users accounts sessions api-keys rooms tenants apps health example docs socket.io".split()
+    "authentication users accounts sessions api-keys audit-log rooms tenants apps health example docs socket.io".split()
 )
 """Paths of Roost's own services and pages."""
 RESERVED_COLLECTIONS = frozenset("users sessions account_tokens api_keys identities audit_log login_attempts".split())

@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from bson import ObjectId
 
 from hooks.context import Guard, Params, Record, Verify
-from hooks.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
+from hooks.errors import BadRequest, MethodNotAllowed, NotFound
+from hooks.operations import is_operation
 from services.base import Page, Service
 from services.cursor import Order, find_page
 from services.effect import apply
+from services.guarded import NOT_CHANGED, NOT_CREATED, admit, attempt, noted, touches
 from services.isolation import MAX_ID, Isolation, ScopedCollection, invalid_id, normalise_id, strip
-from services.predicate import compile_filter
 from services.query import Paginate, Query, QueryOptions, parse
 from services.search import SLOTS
 from services.store import Document, Filter
-from services.update import UPDATE_OPERATORS, is_operation, read_update, roots
+from services.update import UPDATE_OPERATORS, read_update, roots
 
 MAX_RECORDS = 10_000
 """Records that one call may find without pages, or change."""
 BATCH = 1_000
 """Records that one command changes."""
-ATTEMPTS = 10
-"""How often a change starts again when others have come between what it read and what it writes."""
-
-_NOT_CREATED = "You are not allowed to create such a record"
-_NOT_CHANGED = "You are not allowed to change the record like this"
 MULTI_METHODS = frozenset({"create", "patch", "remove"})
 
 
@@ -141,19 +136,19 @@ class MongoService(Service):
         if not isinstance(data, list):
             record = self._to_record(data, tenant_id)
             if params.guard is not None:
-                _admit(params.guard, [record], _NOT_CREATED)
+                admit(params.guard, [record], NOT_CREATED)
             await self._collection(params).insert([record])
-            return _noted(params.guard, record)
+            return noted(params.guard, record)
         self._require_multi("create")
         if len(data) > MAX_RECORDS:
             raise _too_many()
         records = [self._to_record(item, tenant_id) for item in data]
         if params.guard is not None:
-            _admit(params.guard, records, _NOT_CREATED)
+            admit(params.guard, records, NOT_CREATED)
         collection = self._collection(params)
         for batch in _batches(records):
             await collection.insert(batch)
-        return _noted(params.guard, records)
+        return noted(params.guard, records)
 
     async def update(self, id: Any, data: Any, params: Params) -> Record:
         """Replaces a record completely; its id stays."""
@@ -166,8 +161,8 @@ class MongoService(Service):
         chosen = self._identified(query.filter, id)
         collection = self._collection(params)
         if params.guard is not None or (self._stays and params.provider is not None):
-            replaced = await self._replace_tried(collection, chosen, replacement, params, id)
-            return _noted(params.guard, replaced)
+            replaced = await self._replace_tried(collection, chosen, replacement, params)
+            return noted(params.guard, _found(replaced, id))
         return _found(await collection.find_one_and_replace(chosen, replacement), id)
 
     async def patch(self, id: Any, data: Any, params: Params) -> Record | list[Record]:
@@ -191,13 +186,13 @@ class MongoService(Service):
         if id is None:
             if verify is not None:
                 raise BadRequest("The schema can judge this change one record at a time only: patch them by their ids")
-            return _noted(guard, await self._patch_all(collection, query, update, guard))
+            return noted(guard, await self._patch_all(collection, query, update, guard))
         if not update:
-            return _noted(guard, await self._get(collection, id, Query(query.filter)))
+            return noted(guard, await self._get(collection, id, Query(query.filter)))
         chosen = self._identified(query.filter, id)
-        if verify is not None or _touches(guard, update):
-            return _noted(guard, await self._patch_tried(collection, chosen, update, id, guard=guard, verify=verify))
-        return _noted(guard, _found(await collection.find_one_and_update(chosen, update), id))
+        if verify is not None or touches(guard, update):
+            return noted(guard, _found(await self._patch_tried(collection, chosen, update, guard, verify), id))
+        return noted(guard, _found(await collection.find_one_and_update(chosen, update), id))
 
     async def remove(self, id: Any, params: Params) -> Record | list[Record]:
         """Removes a record and returns it; all matching records when the id is None."""
@@ -206,58 +201,52 @@ class MongoService(Service):
         query = self._parse(params)
         collection = self._collection(params)
         if id is None:
-            return _noted(params.guard, await self._remove_all(collection, query))
+            return noted(params.guard, await self._remove_all(collection, query))
         chosen = self._identified(query.filter, id)
-        return _noted(params.guard, _found(await collection.find_one_and_delete(chosen), id))
+        return noted(params.guard, _found(await collection.find_one_and_delete(chosen), id))
 
     async def _replace_tried(
-        self, collection: ScopedCollection, chosen: Filter, replacement: Record, params: Params, id: Any
-    ) -> Record:
+        self, collection: ScopedCollection, chosen: Filter, replacement: Record, params: Params
+    ) -> Record | None:
         """Replaces a record, for clients but for the fields that they cannot write or read: those stay as they are."""
-        guard, stays = params.guard, self._stays if params.provider is not None else frozenset[str]()
-        pinned = stays if guard is None else stays | guard.watch
-        for _ in range(ATTEMPTS):
-            found = await collection.find(chosen, limit=1)
-            old = _found(found[0] if found else None, id)
+        stays = self._stays if params.provider is not None else frozenset[str]()
+
+        def change(old: Record) -> Record:
             kept = {field: old[field] for field in stays if field in old}
-            changed = {**kept, **replacement, **{field: kept[field] for field in self.readonly if field in kept}}
-            if guard is not None:
-                _admit(guard, [{**changed, "_id": old["_id"]}], _NOT_CHANGED)
-            replaced = await collection.find_one_and_replace({"$and": [chosen, _unchanged(old, pinned)]}, changed)
-            if replaced is not None:
-                if guard is not None:
-                    guard.before[old["_id"]] = old
-                return replaced
-        raise _overtaken()
+            fixed = {field: kept[field] for field in self.readonly if field in kept}
+            return {**kept, **replacement, **fixed, "_id": old["_id"]}
+
+        return await attempt(
+            collection,
+            chosen,
+            pinned=stays,
+            guard=params.guard,
+            change=change,
+            write=collection.find_one_and_replace,
+        )
 
     async def _patch_tried(
         self,
         collection: ScopedCollection,
         chosen: Filter,
         update: Document,
-        id: Any,
-        *,
         guard: Guard | None,
         verify: Verify | None = None,
-    ) -> Record:
-        """Tries the change in this process first, and makes it only as long as the fields are those it was tried on."""
-        pinned = roots(update) if verify is not None else set()
-        if guard is not None:
-            pinned |= guard.fields | guard.watch
-        for _ in range(ATTEMPTS):
-            found = await collection.find(chosen, limit=1)
-            old = _found(found[0] if found else None, id)
+    ) -> Record | None:
+        def change(old: Record) -> Record:
             changed = apply(old, update)
             if verify is not None:
                 verify(changed)
-            if guard is not None:
-                _admit(guard, [changed], _NOT_CHANGED)
-            patched = await collection.find_one_and_update({"$and": [chosen, _unchanged(old, pinned)]}, update)
-            if patched is not None:
-                if guard is not None:
-                    guard.before[old["_id"]] = old
-                return patched
-        raise _overtaken()
+            return changed
+
+        return await attempt(
+            collection,
+            chosen,
+            pinned=() if verify is None else roots(update),
+            guard=guard,
+            change=change,
+            write=lambda filter, changed: collection.find_one_and_update(filter, update),
+        )
 
     async def _get(self, collection: ScopedCollection, id: Any, query: Query) -> Record:
         chosen = self._identified(query.filter, id)
@@ -277,7 +266,7 @@ class MongoService(Service):
             if update:
                 # What a concurrent call has taken out of the query's reach is out of reach for this one too.
                 reached = {"$and": [query.filter, chosen]}
-                if guard is not None and _touches(guard, update):
+                if guard is not None and touches(guard, update):
                     guard.before.update({record["_id"]: record for record in await collection.find(reached)})
                 await collection.update_many(reached, update)
             records = {record["_id"]: record for record in await collection.find(chosen)}
@@ -289,12 +278,13 @@ class MongoService(Service):
     ) -> list[Record]:
         """Patches many records by themselves, for the change decides who reaches them; none if one may not be changed so."""
         records = await self._find_bounded(collection, Query(query.filter, query.sort))
-        _admit(guard, [apply(record, update) for record in records], _NOT_CHANGED)
+        admit(guard, [apply(record, update) for record in records], NOT_CHANGED)
         patched: list[Record] = []
         for record in records:
             chosen = {"$and": [query.filter, {"_id": record["_id"]}]}
-            with contextlib.suppress(NotFound):
-                patched.append(await self._patch_tried(collection, chosen, update, record["_id"], guard=guard))
+            changed = await self._patch_tried(collection, chosen, update, guard)
+            if changed is not None:
+                patched.append(changed)
         return patched
 
     async def _remove_all(self, collection: ScopedCollection, query: Query) -> list[Record]:
@@ -336,7 +326,7 @@ class MongoService(Service):
         query = parse(params.query, self._offer(params))
         if params.guard is None or params.guard.scope is None:
             return query
-        return replace(query, filter={"$and": [query.filter, params.guard.scope]})
+        return query._replace(filter={"$and": [query.filter, params.guard.scope]})
 
     def _offer(self, params: Params) -> QueryOptions:
         """What may be asked: only the server's own calls may ask by hidden fields."""
@@ -389,33 +379,6 @@ def _without(record: Record, fields: frozenset[str]) -> Record:
     return record
 
 
-def _admit(guard: Guard, records: Sequence[Record], refusal: str) -> None:
-    """Refuses what the access rule does not reach."""
-    if guard.scope is not None and not all(map(compile_filter(guard.scope), records)):
-        raise Forbidden(refusal)
-
-
-def _touches(guard: Guard | None, update: Document) -> bool:
-    """Whether an update may change who reaches or reads a record."""
-    return guard is not None and not roots(update).isdisjoint(guard.fields | guard.watch)
-
-
-R = TypeVar("R", Record, list[Record])
-
-
-def _noted(guard: Guard | None, outcome: R) -> R:
-    """The outcome, of which the guard keeps copies: hooks may change it before the event goes out."""
-    if guard is not None:
-        for record in outcome if isinstance(outcome, list) else [outcome]:
-            guard.after[record["_id"]] = {**record}
-    return outcome
-
-
-def _unchanged(record: Record, fields: Iterable[str]) -> Filter:
-    """The condition that the fields still hold what they hold in the record."""
-    return {field: {"$eq": record[field]} if field in record else {"$exists": False} for field in fields}
-
-
 def _object(data: Any) -> Record:
     if not isinstance(data, dict):
         raise BadRequest("The data must be an object")
@@ -455,10 +418,6 @@ def _stable(query: Query) -> Sequence[tuple[str, int]]:
 
 def _batches(items: list[Any]) -> list[list[Any]]:
     return [items[start : start + BATCH] for start in range(0, len(items), BATCH)]
-
-
-def _overtaken() -> Conflict:
-    return Conflict("Others are changing this record at the same moment: try again")
 
 
 def _too_many() -> BadRequest:

@@ -60,8 +60,7 @@ class Position(NamedTuple):
     forward: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Query:
+class Query(NamedTuple):
     """What a client asks for. `limit` None is no limit; `select` None is all fields."""
 
     filter: Mapping[str, Any]

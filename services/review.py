@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from hooks.rules import DEFAULT, NOW, USER, Rule, fields_of, rule_for, scope_of, user_fields_of
+from hooks.rules import DEFAULT, NOW, USER, Rule, fields_of, scope_of, user_fields_of
 from services.base import STANDARD_METHODS
 from services.declaration import ServiceDeclaration
 from services.predicate import Key, key_of
@@ -109,11 +109,16 @@ class _Way:
     def unindexed(self, indexed: frozenset[str]) -> Iterable[str]:
         if not self.tests or self.refused or not indexed.isdisjoint(self.tests):
             return ()
-        # Only a condition that picks records out is worth an index.
-        return [name for name, tests in self.tests.items() if any(operator in _PICKING for operator, _ in tests)]
+        # Only a condition that picks records out is worth an index, and one that names values more than a range.
+        picking = [
+            min((_PICKING.index(operator), name) for operator, _ in tests if operator in _PICKING)
+            for name, tests in self.tests.items()
+            if any(operator in _PICKING for operator, _ in tests)
+        ]
+        return [min(picking)[1]] if picking else ()
 
 
-_PICKING = frozenset({"$eq", "$in", "$lt", "$lte", "$gt", "$gte"})
+_PICKING = ("$eq", "$in", "$lt", "$lte", "$gt", "$gte")
 
 
 def _ways(rule: Rule, service: ServiceDeclaration) -> list[_Way] | None:

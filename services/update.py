@@ -26,11 +26,6 @@ MAX_INDEX = 9_999
 """The highest place in a list that a path may name: a list is filled up with nulls to there."""
 
 
-def is_operation(data: Record) -> bool:
-    """Whether patch data has operators."""
-    return any(key[:1] == "$" for key in data)
-
-
 def read_update(data: Record, offered: Collection[str], fixed: Collection[str]) -> Document:
     """The update that a patch asks for, `{operator: {path: operand}}`; empty when it changes nothing.
 

@@ -23,6 +23,7 @@ from services.mail.addresses import is_address
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
 from services.registration import HooksByKind
+from services.update import check_value
 
 COLLECTION = "users"
 KEY = "username_key"
@@ -37,6 +38,8 @@ GUARDED = frozenset({KEY, VALID_AFTER, KEPT, ANONYMOUS, "roles", "permissions", 
 
 COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), (KEY, 1)), unique=True),)),)
 
+_FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
+_UNASSIGNED = frozenset({*HIDDEN, ANONYMOUS, "app_id", "is_system", "permissions", "username", "email", "verified"})
 _PERMISSION = re.compile(r"[A-Za-z][A-Za-z0-9._:-]{0,63}")
 
 _OWN: Rule = {"_id": "$user._id"}
@@ -90,6 +93,22 @@ async def grant(isolation: Isolation, tenant: Tenant, name: str, permission: str
     change = {"$pull" if withdraw else "$addToSet": {"permissions": permission}}
     users = isolation.collection(tenant, COLLECTION)
     found = await users.find_one_and_update({KEY: name_key(name)}, change)
+    if found is None:
+        raise NotFound(f"The app '{tenant.id}' has no user '{name}'")
+    return found
+
+
+async def assign(isolation: Isolation, tenant: Tenant, name: str, field: str, value: Any) -> Record:
+    """Gives a user's field a value, as access rules ask for it; None takes the field away. Live connections hear of it.
+
+    Raises:
+        BadRequest: a field that is not given like this. NotFound: the tenant has no user of this name.
+    """
+    if not _FIELD.fullmatch(field) or field in _UNASSIGNED or field == tenant.auth.username_field:
+        raise BadRequest(f"'{field}' cannot be set")
+    check_value(value)
+    change = {"$unset": {field: ""}} if value is None else {"$set": {field: value}}
+    found = await isolation.collection(tenant, COLLECTION).find_one_and_update({KEY: name_key(name)}, change)
     if found is None:
         raise NotFound(f"The app '{tenant.id}' has no user '{name}'")
     return found

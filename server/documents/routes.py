@@ -25,6 +25,9 @@ MOST_KEPT = 256
 """Documents that are kept, ready to be sent; the least recently wanted goes first."""
 _HOST = re.compile(r"(\[[0-9a-f:.]+\]|[a-z0-9._-]+)(:[0-9]{1,5})?", re.IGNORECASE)
 
+_PLAIN = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
+"""Whoever keeps a document asks whether it is still that one: the tag tells."""
+
 Write = Callable[[TenantDescription, web.Request], bytes]
 
 
@@ -90,8 +93,7 @@ class Documents:
                 body=body, content_type=content_type, charset="utf-8"
             )
             response.headers["ETag"] = tag
-        response.headers["Access-Control-Allow-Origin"] = "*"
-        response.headers["X-Content-Type-Options"] = "nosniff"
+        response.headers.update({**_PLAIN, "Access-Control-Allow-Origin": "*"})
         return response
 
     def _document(self, tenant: Tenant, request: web.Request, write: Write) -> tuple[bytes, str]:
@@ -124,5 +126,5 @@ def _not_modified(request: web.Request, tag: str) -> web.Response | None:
 
 
 def _page(text: str, status: int) -> web.Response:
-    headers = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+    headers = {**_PLAIN, "Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
     return web.Response(text=text, content_type="text/html", status=status, headers=headers)

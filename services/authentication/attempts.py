@@ -18,7 +18,7 @@ from typing import Any
 from hooks.authenticate import identify
 from hooks.context import HookContext
 from hooks.errors import BadRequest, Conflict, NotAuthenticated, TooManyRequests
-from hooks.limit import SECRET, Attempt
+from hooks.limit import FIELD, Attempt
 from hooks.tenant import Tenant
 from services.authentication.names import LONGEST, name_key
 
@@ -122,12 +122,6 @@ class _Counter:
         """Whether those that run could use up what is left; one at a time goes on where nothing is left."""
         return self.running >= max(1, self._limit - len(self._failures))
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether there is nothing to remember."""
-        self._forget_old()
-        return not self._failures and not self.running
-
     def wait(self) -> float:
         """Seconds until the next attempt."""
         self._forget_old()
@@ -226,7 +220,7 @@ def refused(wait: float) -> TooManyRequests:
 async def login_attempt(context: HookContext) -> Attempt | None:
     """A login by password; other ways of logging in have nothing that can be guessed."""
     data = context.data
-    if not isinstance(data, Mapping) or SECRET not in data:
+    if not isinstance(data, Mapping) or FIELD not in data:
         return None
     return Attempt("login", _name_in(data, context.tenant), (NotAuthenticated,), is_hidden=True)
 

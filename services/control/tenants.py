@@ -12,7 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import TENANT_ID, Placement, Tenant
-from services import users
+from services import audit, users
 from services.accounts import tokens as account_tokens
 from services.authentication import api_keys, identities, ledger
 from services.authentication.keys import Keys
@@ -36,6 +36,7 @@ OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
     *identities.COLLECTIONS,
     *api_keys.COLLECTIONS,
     *account_tokens.COLLECTIONS,
+    *audit.COLLECTIONS,
 )
 """What Roost itself keeps of every tenant."""
 

@@ -105,7 +105,8 @@ class Words:
 
     def model(self) -> IndexModel:
         """The index as PyMongo wants it."""
-        keys = [("app_id", 1), *((f"{search.FIELD}.{slot}", "text") for slot in search.SLOTS)]
+        keys: list[tuple[str, int | str]] = [("app_id", 1)]
+        keys += [(f"{search.FIELD}.{slot}", "text") for slot in search.SLOTS]
         return IndexModel(keys, name=self.name, default_language=search.LANGUAGE, language_override=search.OVERRIDE)
 
 

@@ -10,6 +10,7 @@ import pytest
 
 from hooks.context import Params
 from hooks.errors import NotFound
+from server import wire
 from server.main import Roost
 from tests.security.apps import CANARY, MULTI, NORTH, SOUTH, Side, data_for, id_of, stored
 from tests.support.client import CallError, connect, fresh, handshake, outcome, rest
@@ -18,7 +19,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 PROBED = (
     *("messages", "notes", "codes", "drafts", "lobby"),
-    *("users", "authentication", "rooms", "sessions", "api-keys"),
+    *("users", "authentication", "rooms", "sessions", "api-keys", "audit-log"),
 )
 PROBED_WHERE_THEY_ARE_TESTED = ("accounts",)
 """What it takes, single-use tokens, is made in letters: its tests bring those of another app too."""
@@ -337,17 +338,32 @@ async def test_sessions_stay_at_home(north: Side, south: Side) -> None:
         assert await north.socket.call("find", "sessions", {}) == theirs
 
 
-async def test_api_keys_stay_at_home(alike: Roost, north: Side, south: Side) -> None:
-    def inside(app_id: str) -> Params:
-        tenant = alike.catalogue.peek(app_id)
-        assert tenant is not None
-        return Params(tenant=tenant)
+def inside(roost: Roost, app_id: str) -> Params:
+    """What the server's own calls are made with."""
+    tenant = roost.catalogue.peek(app_id)
+    assert tenant is not None
+    return Params(tenant=tenant)
 
-    made: Any = await alike.app.call("api-keys", "create", inside(NORTH), data={"name": CANARY, "scopes": ["*"]})
+
+async def test_what_is_noted_of_people_stays_at_home(alike: Roost, north: Side, south: Side) -> None:
+    login = {"strategy": "local", "username": north.user["username"], "password": "wrong-123"}
+    await outcome(north.http, "create", "authentication", login)
+    noted = wire.encode((await alike.app.call("audit-log", "find", inside(alike, NORTH))).outcome).decode()
+    assert north.user["_id"] in noted
+    own = wire.encode((await alike.app.call("audit-log", "find", inside(alike, SOUTH))).outcome).decode()
+    assert south.user["_id"] in own
+    assert north.user["_id"] not in own
+    assert CANARY not in own
+    for caller in (south.socket, south.http):
+        assert north.user["_id"] not in json.dumps(told(await outcome(caller, "find", "audit-log", {})))
+
+
+async def test_api_keys_stay_at_home(alike: Roost, north: Side, south: Side) -> None:
+    made: Any = await alike.app.call("api-keys", "create", inside(alike, NORTH), data={"name": CANARY, "scopes": ["*"]})
     key: Any = made.result
-    assert (await alike.app.call("api-keys", "find", inside(SOUTH))).result == []
+    assert (await alike.app.call("api-keys", "find", inside(alike, SOUTH))).result == []
     with pytest.raises(NotFound):
-        await alike.app.call("api-keys", "remove", inside(SOUTH), id=key["_id"])
+        await alike.app.call("api-keys", "remove", inside(alike, SOUTH), id=key["_id"])
     for caller in (south.socket, south.http):
         for method, arguments in (("find", ({},)), ("remove", (key["_id"], {}))):
             assert (await outcome(caller, method, "api-keys", *arguments)).code in (401, 403, 404)
@@ -356,7 +372,7 @@ async def test_api_keys_stay_at_home(alike: Roost, north: Side, south: Side) -> 
     for app_id, status in ((NORTH, 200), (SOUTH, 401)):
         async with rest(alike, app_id, Authorization=f"Bearer {key['key']}") as client:
             assert (await client.request("GET", "/messages")).status == status
-    await alike.app.call("api-keys", "remove", inside(NORTH), id=key["_id"])
+    await alike.app.call("api-keys", "remove", inside(alike, NORTH), id=key["_id"])
 
 
 async def test_tokens_stay_at_home(alike: Roost, north: Side, south: Side) -> None:

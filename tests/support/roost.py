@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,13 @@ tenants:
 
 async def start_roost(uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any) -> Roost:
     """Starts a server over the mongod at `uri`, in a database of its own."""
+    database = f"t{secrets.token_hex(6)}"
     values = {
         "port": 0,
         "mongodb_uri": SecretStr(uri),
-        "database": f"t{secrets.token_hex(6)}",
+        "database": database,
         "master_key": SecretStr(MASTER_KEY),
-        "data": Path("unused"),
+        "data": Path(tempfile.gettempdir()) / f"roost-{database}",
         "log_level": "warning",
         **settings,
     }

@@ -144,7 +144,7 @@ async def test_a_taken_address_is_refused_before_and_after(roost: Roost, mailbox
 
 async def test_an_address_gets_few_mails(roost: Roost, mailbox: Mailbox) -> None:
     await user_of(roost, "mailed", ADA)
-    for _ in range(20):
+    for _ in range(8):
         await Person(roost, "mailed").ask("reset-request", email=ADA)
     assert len(await mailbox.news()) in (1, 2), "one in each minute of the clock"
 

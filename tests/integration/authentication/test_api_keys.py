@@ -254,8 +254,8 @@ async def test_a_permission_that_was_withdrawn_counts_no_more(served: Roost) -> 
 async def test_a_client_cannot_give_itself_permissions(served: Roost) -> None:
     async with rest(served, "acme") as http:
         user = await http.sign_up(fresh())
-        for data in ({"permissions": [ADMIN]}, {"permissions.0": ADMIN}, {"roles": [ADMIN]}):
-            assert (await refused(http, "patch", "users", user["_id"], data)).code == 400
+        for change in ({"permissions": [ADMIN]}, {"permissions.0": ADMIN}, {"roles": [ADMIN]}):
+            assert (await refused(http, "patch", "users", user["_id"], change)).code == 400
         data = {"username": fresh(), "password": "secret-123", "permissions": [ADMIN]}
         assert (await refused(http, "create", "users", data)).code == 400
 

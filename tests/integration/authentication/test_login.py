@@ -130,12 +130,13 @@ async def test_what_is_no_login_is_refused_in_feathers_words(roost: Roost) -> No
 
 
 async def test_the_same_name_logs_in_to_ones_own_app_alone(roost: Roost, bob: Client) -> None:
-    other = Client(roost, "globex")
-    assert await refused(other, {"strategy": "local", "email": "bob", "password": PASSWORD}) == INVALID_LOGIN
-    await other.call("users", "create", data={"email": "bob", "password": "another horse"})
-    await other.log_in("bob", "another horse")
-    assert await refused(other, {"strategy": "local", "email": "bob", "password": PASSWORD}) == INVALID_LOGIN
-    assert await refused(bob, {"strategy": "local", "username": "bob", "password": "another horse"}) == INVALID_LOGIN
+    name, other = "bob@b.example", Client(roost, "globex")
+    await bob.sign_up(name)
+    assert await refused(other, {"strategy": "local", "email": name, "password": PASSWORD}) == INVALID_LOGIN
+    await other.call("users", "create", data={"email": name, "password": "another horse"})
+    await other.log_in(name, "another horse")
+    assert await refused(other, {"strategy": "local", "email": name, "password": PASSWORD}) == INVALID_LOGIN
+    assert await refused(bob, {"strategy": "local", "username": name, "password": "another horse"}) == INVALID_LOGIN
 
 
 async def test_a_token_opens_its_own_app_alone(roost: Roost, bob: Client) -> None:

@@ -45,12 +45,14 @@ async def test_sign_up_keeps_a_hash_and_shows_the_profile(roost: Roost) -> None:
 
 async def test_a_name_is_taken_once_in_an_app_in_whatever_form(roost: Roost) -> None:
     await Client(roost, "acme").sign_up("Bob")
-    await Client(roost, "globex").sign_up("bob")
+    await Client(roost, "globex").sign_up("bob@b.example")
+    await Client(roost, "acme").sign_up("bob@b.example")
     for name in ("bob", "BOB", " bob ", "\uff22\uff4f\uff42", "bo\u200bb"):
         with pytest.raises(Conflict, match=TAKEN):
             await Client(roost, "acme").sign_up(name)
+    for address in ("bob@b.example", "BOB@b.example", "Bob@B.Example"):
         with pytest.raises(Conflict, match="This email is already taken"):
-            await Client(roost, "globex").sign_up(name)
+            await Client(roost, "globex").sign_up(address)
 
 
 async def test_of_ten_sign_ups_at_once_one_succeeds(roost: Roost) -> None:
@@ -230,9 +232,10 @@ async def test_update_replaces_the_profile_and_keeps_what_the_client_cannot_see(
 
 
 async def test_the_same_name_in_two_apps_is_two_users(roost: Roost, bob: Client) -> None:
+    await Client(roost, "acme").sign_up("Bob@b.example")
     other = Client(roost, "globex")
-    await other.sign_up("Bob")
-    await other.log_in("bob")
+    await other.sign_up("Bob@b.example")
+    await other.log_in("bob@b.example")
     assert other.id != bob.id
     assert [user["_id"] for user in (await other.call("users", "find"))["data"]] == [ObjectId(other.id)]
     for method in ("get", "patch", "remove"):

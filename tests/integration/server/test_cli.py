@@ -13,7 +13,7 @@ import pytest
 from pymongo import AsyncMongoClient
 
 from tests.integration.server.command import environment, run, serving
-from tests.support.client import connect, rest, until
+from tests.support.client import CallError, connect, outcome, rest, until
 from tests.support.roost import TWO_APPS
 
 
@@ -103,12 +103,47 @@ async def test_a_file_with_mistakes_is_reported_whole_and_not_applied(env: dict[
 async def test_check_says_that_all_is_well_and_what_nobody_can_call(env: dict[str, str], tmp_path: Path) -> None:
     assert (await run("check", env=env)).out == "All is well: MongoDB answers, 0 tenants.\n"
     file = tmp_path / "apps.yaml"
-    file.write_text("tenants: [{id: acme, services: {closed: {}, open: {rules: {default: public}}}}]")
+    usual = "{rules: {default: authenticated, find: public}}"
+    file.write_text(f"tenants: [{{id: acme, services: {{closed: {{}}, usual: {usual}}}}}]")
     ended = await run("check", file, env=env)
     assert ended.code == 0
-    assert "nobody can call 'closed'" in ended.out
-    assert "'open'" not in ended.out
+    assert "acme: closed: nobody can call it: it has no rules" in ended.out
+    assert "usual" not in ended.out
     assert (await run("tenants", "list", env=env)).out == ""
+
+
+async def test_check_reviews_the_rules_of_an_app(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "apps.yaml"
+    file.write_text("tenants: [{id: acme, services: {notes: {rules: {default: {team: $user.team}, create: public}}}}]")
+    await run("apply", file, env=env)
+    ended = await run("check", "acme", env=env)
+    assert ended.code == 0
+    assert "acme: notes.create: open: anyone may create records, logged in or not\n" in ended.out
+    assert "acme: notes.find: no index serves its condition" in ended.out
+    missing = await run("check", "globex", env=env)
+    assert (missing.code, missing.err) == (1, "There is no tenant 'globex'\n")
+
+
+async def test_what_rules_ask_of_users_is_set_here(env: dict[str, str], tmp_path: Path) -> None:
+    file = tmp_path / "apps.yaml"
+    file.write_text("tenants: [{id: acme, services: {notes: {rules: {default: {team: {$in: $user.teams}}}}}}]")
+    async with serving("--apply", file, env=env) as roost, connect(roost, "acme") as ada:
+        await ada.sign_up("ada")
+        refused = await outcome(ada, "find", "notes", {})
+        assert isinstance(refused, CallError)
+        assert refused.code == 403
+        ended = await run("users", "set", "acme", "Ada", "teams", '["red"]', env=env)
+        assert (ended.code, ended.out) == (0, 'Ada: teams is ["red"]\n'), ended.err
+
+        async def is_in() -> bool:
+            return not isinstance(await outcome(ada, "create", "notes", {"team": "red"}), CallError)
+
+        await until(is_in)
+        for field, value in (("permissions", '["admin"]'), ("password", "x"), ("_id", "x"), ("a.b", "x")):
+            bad = await run("users", "set", "acme", "ada", field, value, env=env)
+            assert (bad.code, bad.err) == (1, f"'{field}' cannot be set\n")
+        ended = await run("users", "set", "acme", "ada", "teams", "null", env=env)
+        assert ended.out == "ada: teams is not set\n"
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from multidict import CIMultiDict
 from server.main import Roost
 from services.authentication.tokens import Tokens
 from tests.conftest import StartRoost
-from tests.support.client import connect, fresh, handshake, outcome, wire
+from tests.support.client import connect, fresh, handshake, outcome, rest, wire
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -84,6 +84,24 @@ async def test_two_origins_are_one_too_many(shared: Roost, transport: str) -> No
     kind, payload = await handshake(shared, "appId=acme", transport=transport, headers=headers)
 
     assert (kind, payload["data"]["code"]) == ("refused", 403)
+
+
+@pytest.mark.parametrize(("origin", "allowed"), [(FRIEND, True), ("http://evil.example", False), ("null", False)])
+async def test_a_page_may_poll_if_an_app_lists_its_origin(shared: Roost, origin: str, allowed: bool) -> None:
+    """Clients begin with polling, and a browser shows them no answer without the header."""
+    path = "/socket.io/?EIO=4&transport=polling&appId=acme"
+    async with rest(shared, None, Origin=origin) as page:
+        opened = await page.request("GET", path)
+        asked = await page.request(
+            "OPTIONS",
+            path,
+            headers={"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"},
+        )
+        for reply in (opened, asked):
+            assert reply.headers.get("Access-Control-Allow-Origin") == (origin if allowed else None)
+        assert ("authorization" in asked.headers.get("Access-Control-Allow-Headers", "")) is allowed
+    async with rest(shared, None) as program:
+        assert "Access-Control-Allow-Origin" not in (await program.request("GET", path)).headers
 
 
 ACCEPTED: list[Any] = [

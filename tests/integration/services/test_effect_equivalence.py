@@ -48,7 +48,9 @@ items = values | st.builds(
 comparing = st.tuples(st.sampled_from(["$lt", "$gte", "$ne"]), scalars) | st.tuples(
     st.just("$in"), st.lists(values, max_size=3)
 )
-matches = values | comparing.map(lambda one: dict([one])) | st.dictionaries(names, comparing.map(lambda one: dict([one])))
+matches = (
+    values | comparing.map(lambda one: dict([one])) | st.dictionaries(names, comparing.map(lambda one: dict([one])))
+)
 operands = {
     "$set": values,
     "$unset": st.just(True),
@@ -113,9 +115,7 @@ def test_changes(collection: Documents, document: dict[str, Any], steps: list[tu
 @pytest.mark.timeout(900)
 @LONG
 @given(documents, changes)
-def test_changes_thoroughly(
-    collection: Documents, document: dict[str, Any], steps: list[tuple[str, str, Any]]
-) -> None:
+def test_changes_thoroughly(collection: Documents, document: dict[str, Any], steps: list[tuple[str, str, Any]]) -> None:
     check(collection, document, steps)
 
 

@@ -75,6 +75,5 @@ def test_moments_are_texts_in_utc() -> None:
 
 
 def test_ids_as_they_are_kept() -> None:
-    assert [stored_id(value) for value in (HEX.upper(), ID, "x", 5, 5.0, 5.5, True, "", None, [], {})] == [
-        ID, ID, "x", "5", "5", None, None, None, None, None, None
-    ]  # fmt: skip
+    given: list[Any] = [HEX.upper(), ID, "x", 5, 5.0, 5.5, True, "", None, [], {}]
+    assert [*map(stored_id, given)] == [ID, ID, "x", "5", "5", None, None, None, None, None, None]

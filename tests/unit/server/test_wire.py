@@ -106,3 +106,18 @@ def test_subclasses_are_written_as_what_they_are() -> None:
         __slots__ = ()
 
     assert json.loads(wire.encode([HTTPStatus.OK, Text("t"), OrderedDict(a=1), (1, 2)])) == [200, "t", {"a": 1}, [1, 2]]
+
+
+def test_operators_may_stand_at_the_top_where_they_are_offered() -> None:
+    offered = frozenset({"$inc", "$push"})
+    for data in ({"$inc": {"a.b": 1}}, {"a": 1, "$push": {"b": {"$each": [1]}}}, {}, [], None):
+        wire.check_data(data, offered)
+    for data in (
+        {"$set": {"a": 1}}, {"a": {"$inc": {"b": 1}}}, [{"$inc": {"a": 1}}], {"a.b": 1, "$inc": {"c": 1}},
+        {"$inc": {"__proto__": 1}},
+        {"$inc": {"a": 2**63}}, {"$push": {"a": {"constructor": 1}}}, {"$inc": {"a": 1}, "b": {"$x": 1}},
+    ):  # fmt: skip
+        with pytest.raises(BadRequest):
+            wire.check_data(data, offered)
+    with pytest.raises(BadRequest):
+        wire.check_data({"$inc": {"a": 1}})

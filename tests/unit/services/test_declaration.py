@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from services.declaration import DeclarationError, check, parse, read, service_declarations
+from services.declaration import DeclarationError, check, parse, read, searched_fields, service_declarations
 
 ROOT = Path(__file__).parents[3]
 
@@ -201,3 +201,40 @@ def test_aliases_that_grow_without_bound_are_no_trap() -> None:
 def test_plain_values_are_checked_too(content: Any) -> None:
     with pytest.raises(DeclarationError):
         check(content)
+
+
+def test_what_a_service_offers_besides() -> None:
+    (tenant,) = parse(
+        a_service("operators: [$exists, $startsWith]\nsearch: [title, body]\nupdates: [$inc, $push]\nreadonly: [role]")
+    ).tenants
+    service = tenant.services["messages"]
+    assert (service.operators, service.search) == (("$exists", "$startsWith"), ("title", "body"))
+    assert (service.updates, service.readonly) == (("$inc", "$push"), ("role",))
+    again = service_declarations(tenant.stored()["services"])["messages"]
+    assert again == service
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("operators: [$regex]", "operators[0]"), ("operators: [$search]", "messages"), ("operators: $exists", "operators"),
+        ("search: [a, a]", "messages"), ("search: [app_id]", "search[0]"), ("search: ['a.b']", "search[0]"),
+        ("search: [a, b, c, d, e, f, g, h, i]", "search"), ("updates: [$rename]", "updates[0]"), ("updates: true", "updates"),
+        ("readonly: [_id]", "readonly[0]"), ("readonly: ['a b']", "readonly[0]"), ("id: key\nreadonly: [key]", "messages"),
+    ],
+)  # fmt: skip
+def test_what_no_service_offers(text: str, place: str) -> None:
+    (mistake, *_) = mistakes(a_service(text))
+    assert mistake.startswith("tenants[0].services.messages")
+    assert place in mistake
+
+
+def test_services_of_one_collection_search_in_the_same_fields() -> None:
+    def two(first: str, second: str) -> str:
+        return a_tenant(f"services:\n  a: {{collection: x, {first}}}\n  b: {{collection: x, {second}}}")
+
+    (tenant,) = parse(two("search: [t]", "multi: true")).tenants
+    assert searched_fields(tenant.services) == {"x": ("t",)}
+    assert mistakes(two("search: [t]", "search: [t, u]")) == [
+        "tenants[0].services: 'b' searches 'x' in other fields than another service of that collection"
+    ]

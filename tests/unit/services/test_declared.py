@@ -71,3 +71,17 @@ def test_only_so_many_tenants_are_kept(monkeypatch: pytest.MonkeyPatch, built: D
     built(third)
     assert built(first) is not kept
     assert built(replace(third)) is not None
+
+
+def test_what_a_service_offers_besides_reaches_it(built: DeclaredServices) -> None:
+    services = """{
+        messages: {collection: chats, operators: [$exists], search: [text], updates: [$inc], readonly: [role]},
+        silent: {collection: chats}
+    }"""
+    found = built(tenant(services=services))
+    messages: Any = found["messages"].service.options
+    silent: Any = found["silent"].service.options
+    assert (messages.operators, messages.search) == ({"$exists", "$search"}, ("text",))
+    assert (messages.updates, messages.readonly, found["messages"].updates) == ({"$inc"}, {"role"}, {"$inc"})
+    # It keeps the words for the other one, and does not offer to look for them.
+    assert (silent.operators, silent.search, found["silent"].updates) == (frozenset(), ("text",), frozenset())

@@ -1,0 +1,210 @@
+"""The audit log: what happened to the accounts, keys and rules of an app, for its administrators to read.
+
+Entries are only ever added. They are written in the background: no call waits for one, or fails with one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import unicodedata
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+from bson import ObjectId
+
+from hooks.context import Params, Record
+from hooks.errors import Conflict, FeathersError, Unavailable
+from hooks.rules import Rule
+from hooks.tenant import Tenant
+from services.base import Page, Service
+from services.database.schema import CollectionSchema, Expiry, Index
+from services.isolation import Isolation
+from services.mongo import MongoService, ServiceOptions
+from services.query import Paginate
+
+log = structlog.get_logger()
+
+PATH = "audit-log"
+COLLECTION = "audit_log"
+COLLECTIONS = (
+    CollectionSchema(COLLECTION, (Index((("app_id", 1), ("at", -1), ("_id", -1))), Expiry("expires_at"))),
+)
+AUDIT_RULES: Mapping[str, Rule] = {"find": {"permission": "admin"}, "get": {"permission": "admin"}}
+
+DAYS = 90
+MOST_WAITING = 10_000
+BATCH = 200
+TRIES = 5
+_DAY = 86_400.0
+_LONGEST = 256
+
+
+class Audit:
+    """Writes entries `{at, event, outcome, actor_id, subject, address, user_agent, details}` of whichever tenant is named."""
+
+    def __init__(
+        self,
+        isolation: Isolation,
+        *,
+        days: float = DAYS,
+        most: int = MOST_WAITING,
+        pause: float = 1.0,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """Entries are kept for `days`; at most `most` wait to be written; where the database cannot be
+        asked, it is tried again after `pause` seconds, five times in all; `clock` tells the seconds since 1970.
+        """
+        self._isolation = isolation
+        self._days = days
+        self._most = most
+        self._pause = pause
+        self._clock = clock
+        self._waiting: deque[tuple[Tenant, Record]] = deque()
+        self._writer: asyncio.Task[None] | None = None
+        self.dropped = 0
+        """Entries that were lost because too many waited, or the database would not take them."""
+
+    def add(
+        self,
+        tenant: Tenant,
+        event: str,
+        *,
+        outcome: str = "success",
+        actor_id: str | None = None,
+        subject: str | None = None,
+        params: Params | None = None,
+        details: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Takes an entry on, and returns at once. `actor_id` is the user who acted, `subject` whom or what it is about.
+
+        `params` are those of the call. Nothing secret may be among what is given.
+        """
+        if len(self._waiting) >= self._most:
+            self._drop(1, "too many wait")
+            return
+        at = datetime.fromtimestamp(self._clock(), UTC)
+        entry: Record = {
+            "_id": ObjectId(),
+            "at": at,
+            "event": event,
+            "outcome": outcome,
+            "actor_id": actor_id,
+            "subject": None if subject is None else printable(subject),
+            "address": (params.address if params is not None else "") or None,
+            "user_agent": printable(params.headers.get("user-agent", "")) or None if params is not None else None,
+            "details": dict(details or {}),
+            "expires_at": at + timedelta(seconds=self._days * _DAY),
+        }
+        self._waiting.append((tenant, entry))
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.create_task(self._write_all(), name="audit")
+
+    async def settled(self) -> None:
+        """Returns when no entry waits."""
+        while self._writer is not None and not self._writer.done():
+            await asyncio.wait([self._writer])
+
+    async def stop(self, grace: float = 5.0) -> None:
+        """Gives what waits `grace` seconds to be written, and drops the rest."""
+        writer = self._writer
+        if writer is None or writer.done():
+            return
+        await asyncio.wait([writer], timeout=grace)
+        if not writer.done():
+            writer.cancel()
+            await asyncio.gather(writer, return_exceptions=True)
+            self._drop(len(self._waiting), "the server stops")
+            self._waiting.clear()
+
+    async def _write_all(self) -> None:
+        while self._waiting:
+            tenant = self._waiting[0][0]
+            batch: list[Record] = []
+            while self._waiting and len(batch) < BATCH and self._waiting[0][0].id == tenant.id:
+                batch.append(self._waiting.popleft()[1])
+            try:
+                await self._write(tenant, batch)
+            except asyncio.CancelledError:
+                self._waiting.extendleft((tenant, entry) for entry in reversed(batch))
+                raise
+            except Exception as error:
+                # The type alone: a message may hold what belongs in no log.
+                self._drop(len(batch), type(error).__name__)
+
+    async def _write(self, tenant: Tenant, batch: list[Record]) -> None:
+        collection = self._isolation.collection(tenant, COLLECTION)
+        for left in reversed(range(TRIES)):
+            try:
+                await collection.insert([dict(entry) for entry in batch])
+            except Conflict:
+                # A try before this one has written a part of them; the insertion stops at the first that is there.
+                del batch[0]
+                if batch:
+                    await self._write(tenant, batch)
+            except Unavailable:
+                if left == 0:
+                    raise
+                await asyncio.sleep(self._pause)
+                continue
+            return
+
+    def _drop(self, count: int, reason: str) -> None:
+        before, self.dropped = self.dropped, self.dropped + count
+        # One line for the first, and one for every thousand: a flood of entries is none of log lines.
+        if count and (before == 0 or before // 1000 != self.dropped // 1000):
+            log.error("audit entries were dropped", count=self.dropped, reason=reason)
+
+
+class AuditLogService(Service):
+    """The log of an app, the newest entries first: it can be read, by administrators, and by nobody changed."""
+
+    schema: Mapping[str, Any] = {
+        "_id": {"type": "string", "required": True},
+        "at": {"type": "string", "required": True},
+        "event": {"type": "string", "required": True},
+        "outcome": {"enum": ["success", "failure"], "required": True},
+        "actor_id": {"type": ["string", "null"], "description": "The user who acted."},
+        "subject": {"type": ["string", "null"], "description": "Whom or what it is about."},
+        "address": {"type": ["string", "null"]},
+        "user_agent": {"type": ["string", "null"]},
+        "details": {"type": "object"},
+    }
+
+    def __init__(self, isolation: Isolation) -> None:
+        self.options = ServiceOptions(
+            COLLECTION, paginate=Paginate(default=50, max=500), hidden=frozenset({"expires_at"})
+        )
+        self._entries = MongoService(isolation, self.options)
+
+    async def find(self, params: Params) -> Page | list[Record]:
+        """Entries that match the query."""
+        ordered = params if "$sort" in params.query else replace(params, query={**params.query, "$sort": {"at": -1}})
+        found = await self._entries.find(ordered)
+        for entry in found["data"] if isinstance(found, dict) else found:
+            entry.pop("expires_at", None)
+        return found
+
+    async def get(self, id: Any, params: Params) -> Record:
+        """One entry.
+
+        Raises:
+            NotFound: there is none with this id.
+        """
+        found = await self._entries.get(id, params)
+        found.pop("expires_at", None)
+        return found
+
+
+def printable(text: str) -> str:
+    """A text as it is kept: the first 256 characters, without those that control terminals."""
+    return "".join(char for char in text[:_LONGEST] if unicodedata.category(char)[0] != "C")
+
+
+def failure_of(error: FeathersError | None) -> tuple[str, dict[str, str]]:
+    """The outcome, and details, of a call that ended so."""
+    return ("success", {}) if error is None else ("failure", {"error": error.name})
