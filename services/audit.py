@@ -31,9 +31,7 @@ log = structlog.get_logger()
 
 PATH = "audit-log"
 COLLECTION = "audit_log"
-COLLECTIONS = (
-    CollectionSchema(COLLECTION, (Index((("app_id", 1), ("at", -1), ("_id", -1))), Expiry("expires_at"))),
-)
+COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("at", -1), ("_id", -1))), Expiry("expires_at"))),)
 AUDIT_RULES: Mapping[str, Rule] = {"find": {"permission": "admin"}, "get": {"permission": "admin"}}
 
 DAYS = 90

@@ -91,7 +91,13 @@ def users_hooks(audit: Audit) -> HooksByKind:
         outcome, details = failure_of(error)
         made = None if error is not None else _id_of(context.result)
         audit.add(
-            context.tenant, "sign-up", outcome=outcome, actor_id=made, subject=made, params=context.params, details=details
+            context.tenant,
+            "sign-up",
+            outcome=outcome,
+            actor_id=made,
+            subject=made,
+            params=context.params,
+            details=details,
         )
 
     def change(context: HookContext, error: FeathersError | None) -> None:
@@ -183,7 +189,9 @@ def _watch(note: Note) -> AroundHook:
     return watch
 
 
-def _add(audit: Audit, event: str, context: HookContext, error: FeathersError | None, *, subject: str | None = None) -> None:
+def _add(
+    audit: Audit, event: str, context: HookContext, error: FeathersError | None, *, subject: str | None = None
+) -> None:
     outcome, details = failure_of(error)
     actor = _id_of(context.params.user)
     audit.add(

@@ -190,6 +190,8 @@ class MongoService(Service):
         if not update:
             return noted(guard, await self._get(collection, id, Query(query.filter)))
         chosen = self._identified(query.filter, id)
+        if guard is None and verify is None:
+            return _found(await collection.find_one_and_update(chosen, update), id)
         if verify is not None or touches(guard, update):
             return noted(guard, _found(await self._patch_tried(collection, chosen, update, guard, verify), id))
         return noted(guard, _found(await collection.find_one_and_update(chosen, update), id))

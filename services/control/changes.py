@@ -6,7 +6,6 @@ Only the ids come along: who hears of a change looks the record up, if it matter
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -68,9 +67,7 @@ class Changes:
     async def stop(self) -> None:
         """Ends the watch."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await end(self._task)
 
     async def _follow(self, listener: Listener, review: Review) -> None:
         resume: Mapping[str, Any] | None = None
@@ -96,6 +93,15 @@ class Changes:
                 log.warning("changes: no change stream, looking at everything instead", error=type(error).__name__)
                 await _attempt(review)
             await asyncio.sleep(POLL if resume is None else 0.1)
+
+
+async def end(task: asyncio.Task[Any]) -> None:
+    """Cancels a task and returns when it has ended: the driver can swallow a cancellation, so one alone may not do."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait((task,), timeout=0.1)
+    if not task.cancelled() and task.exception() is not None:
+        log.warning("a task ended badly", task=task.get_name(), error=type(task.exception()).__name__)
 
 
 async def _attempt(work: Callable[[], Awaitable[None]]) -> None:

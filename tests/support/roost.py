@@ -39,7 +39,9 @@ tenants:
 """
 
 
-async def start_roost(uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any) -> Roost:
+async def start_roost(
+    uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any
+) -> Roost:
     """Starts a server over the mongod at `uri`, in a database of its own."""
     database = f"t{secrets.token_hex(6)}"
     values = {

@@ -62,12 +62,15 @@ async def test_a_sign_up_with_a_taken_name_answers_as_any_other(roost: Roost, ma
 
 async def test_it_answers_alike_by_socket_and_under_another_spelling(roost: Roost, mailbox: Mailbox) -> None:
     await member(roost, mailbox, ADA)
+    told: list[Any] = []
+    roost.app.services["users"].on("created", lambda record, context: told.append(record))
     async with connect(roost, "shy") as socket:
         data = {"email": ADA.upper(), "password": NEW}
         answer = await socket.call("create", "users", data, {})
         assert answer == {"_id": answer["_id"], "email": ADA.upper()}
         selected = await socket.call("create", "users", data, {"query": {}, "$select": ["email"]})
         assert set(selected) == {"_id", "email"}
+    assert told == [], "nobody was created, and the server's own code knows"
 
 
 async def test_of_ten_sign_ups_at_once_all_answer_alike_and_one_is(roost: Roost) -> None:

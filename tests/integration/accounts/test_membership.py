@@ -116,13 +116,11 @@ async def test_an_account_goes_with_all_that_belongs_to_it(roost: Roost, mailbox
     with pytest.raises(NotAuthenticated):
         await ada.call("users", "find")
     assert not await can_log_in(roost, "mailed", ADA)
-    assert (await ada.refused("verify", token=token)).message == INVALID
     database = roost.backend.deployment.client[roost.settings.database]
-    for collection in ("users", "account_tokens", "sessions"):
-        left = await database[collection].count_documents(
-            {"app_id": "mailed", "kind": {"$not": {"$regex": "^sent:"}}, "created_at": {"$exists": True}}
-        )
-        assert left == 0, collection
+    assert await database["users"].count_documents({"app_id": "mailed"}) == 0
+    assert await database["sessions"].count_documents({"app_id": "mailed"}) == 0
+    assert await database["account_tokens"].count_documents({"app_id": "mailed", "kind": "verify"}) == 0
+    assert (await ada.refused("verify", token=token)).message == INVALID
 
 
 async def test_removal_by_the_users_service_takes_the_links_along(roost: Roost, mailbox: Mailbox) -> None:

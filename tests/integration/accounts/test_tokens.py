@@ -68,6 +68,19 @@ async def test_what_is_refused_gives_the_token_back_and_what_fails_does_not(
                 pytest.fail("it is gone")
 
 
+async def test_of_fifty_uses_at_once_one_gets_the_token(roost: Roost, tokens: AccountTokens) -> None:
+    tenant = await tenant_of(roost, "named")
+    token = await tokens.issue(tenant, "verify", "user:1", "a@b.example")
+
+    async def use() -> None:
+        async with tokens.use(tenant, "verify", token):
+            pass
+
+    outcomes = await asyncio.gather(*(use() for _ in range(50)), return_exceptions=True)
+    assert sum(outcome is None for outcome in outcomes) == 1
+    assert {type(outcome) for outcome in outcomes if outcome is not None} == {InvalidToken}
+
+
 async def test_void_takes_all_of_one_subject_and_nothing_else(roost: Roost, tokens: AccountTokens) -> None:
     tenant, other = await tenant_of(roost, "named"), await tenant_of(roost, "mailed")
     mine = [await tokens.issue(tenant, purpose, "user:1", "a@b.example") for purpose in LIFETIMES]

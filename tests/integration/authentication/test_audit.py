@@ -45,7 +45,9 @@ async def test_accounts_and_keys_leave_entries_without_secrets(roosts: StartRoos
     async with rest(roost, "acme", **{"User-Agent": "curl/8"}) as ada, connect(roost, "acme") as socket:
         user = await ada.sign_up(name, CANARY)
         await make_admin(roost, name)
-        await outcome(socket, "create", "authentication", {"strategy": "local", "username": name, "password": "x" + CANARY})
+        await outcome(
+            socket, "create", "authentication", {"strategy": "local", "username": name, "password": "x" + CANARY}
+        )
         await outcome(socket, "create", "users", {"username": name, "password": CANARY})
         login = await socket.login(name, CANARY)
         await socket.login_by(login["accessToken"])
@@ -79,7 +81,7 @@ async def test_accounts_and_keys_leave_entries_without_secrets(roosts: StartRoos
     assert entries[0]["user_agent"] == "curl/8"
     assert entries[-4]["details"] == {"error": "NotAuthenticated", "strategy": "local"}
     text = json.dumps(entries) + str([entry async for entry in _stored(roost).find({"app_id": "acme"})])
-    for secret in (CANARY, FRESH, login["accessToken"], key["key"], "$argon2", "expires_at\": \""):
+    for secret in (CANARY, FRESH, login["accessToken"], key["key"], "$argon2", 'expires_at": "'):
         assert secret not in text, secret
 
 
@@ -137,10 +139,16 @@ async def test_one_app_sees_nothing_of_another(roosts: StartRoost) -> None:
             error = await outcome(bob, "get", "audit-log", entry["_id"], {})
             assert isinstance(error, CallError)
             assert error.code == 404
-        for query in ({"_id": own[0]["_id"]}, {"subject": own[0]["subject"]}, {"$or": [{"event": "sign-up"}, {"n": 1}]}):
+        for query in (
+            {"_id": own[0]["_id"]},
+            {"subject": own[0]["subject"]},
+            {"$or": [{"event": "sign-up"}, {"n": 1}]},
+        ):
             assert {entry["_id"] for entry in await read(roost, bob, **query)} <= {entry["_id"] for entry in others}
         token = ada.token
-        assert isinstance(await outcome(bob, "create", "authentication", {"strategy": "jwt", "accessToken": token}), CallError)
+        assert isinstance(
+            await outcome(bob, "create", "authentication", {"strategy": "jwt", "accessToken": token}), CallError
+        )
 
 
 async def test_when_an_entry_expires_is_not_shown_and_not_asked_for(roosts: StartRoost) -> None:

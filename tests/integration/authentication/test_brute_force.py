@@ -77,7 +77,9 @@ async def test_an_address_is_not_believed_from_just_anybody(roosts: StartRoost) 
     roost = await roosts(APPS, address_failures=3)
     async with rest(roost, "acme") as client:
         codes = [
-            (await client.request("POST", "/authentication", login("x"), headers={"X-Forwarded-For": f"192.0.2.{n}"})).status
+            (
+                await client.request("POST", "/authentication", login("x"), headers={"X-Forwarded-For": f"192.0.2.{n}"})
+            ).status
             for n in range(6)
         ]
     assert codes == [401, 401, 401, 401, 429, 429]

@@ -90,8 +90,12 @@ async def test_no_answer_and_no_event_has_a_hidden_field(roost: Roost, people: M
     assert "secret" not in repr(answers)
 
 
-async def test_a_replacement_keeps_what_a_client_cannot_see_or_write(roost: Roost, people: Mapping[str, Client]) -> None:
-    (kept,) = await keep(roost, "acme", "notes", {"_id": "kept", "owner": "ada", "secret": SECRET, "role": "chief", "x": 1})
+async def test_a_replacement_keeps_what_a_client_cannot_see_or_write(
+    roost: Roost, people: Mapping[str, Client]
+) -> None:
+    (kept,) = await keep(
+        roost, "acme", "notes", {"_id": "kept", "owner": "ada", "secret": SECRET, "role": "chief", "x": 1}
+    )
     ada = people["ada"]
     shown = await ada.call("update", "notes", kept["_id"], {"owner": "bob"})
     assert shown == {"_id": "kept", "owner": "bob", "role": "chief"}
@@ -217,7 +221,9 @@ async def test_stamps_say_whose_a_record_is(people: Mapping[str, Client]) -> Non
 
 async def test_users_do_not_write_what_rules_ask_for(roost: Roost, people: Mapping[str, Client]) -> None:
     name = fresh("eve")
-    error = await fails(people["stranger"], 400, "create", "users", {"username": name, "password": PASSWORD, "team": "red"})
+    error = await fails(
+        people["stranger"], 400, "create", "users", {"username": name, "password": PASSWORD, "team": "red"}
+    )
     assert "'team'" in error.message
     made = await people["stranger"].call("create", "users", {"username": name, "password": PASSWORD, "color": "red"})
     async with rest(roost, "acme") as eve:
@@ -251,8 +257,12 @@ MISTAKES = [
     ("{search: [text], hidden: [text]}", "", "cannot be searched for"),
     ("{unique: [[text, code]], hidden: [code]}", "", "a conflict would tell"),
     ("{hidden: [code]}, drafts: {collection: notes, unique: [code]}", "", "a conflict would tell"),
-    ("{hidden: [text]}, drafts: {collection: notes, search: [text], operators: [$search]}, more: "
-     "{collection: notes, operators: [$search], search: [text], hidden: [text]}", "", "cannot be searched for"),
+    (
+        "{hidden: [text]}, drafts: {collection: notes, search: [text], operators: [$search]}, more: "
+        "{collection: notes, operators: [$search], search: [text], hidden: [text]}",
+        "",
+        "cannot be searched for",
+    ),
 ]
 
 

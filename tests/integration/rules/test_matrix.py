@@ -59,7 +59,14 @@ RECORDS: tuple[Record, ...] = (
     {"owner": ADA_ID, "ref": ADA_ID, "n": 2, "open": True, "at": "2020-01-01T00:00:00Z"},
     {"owner": "bob", "ref": "65a0000000000000000000bb", "n": 3, "team": "red", "level": 1, "place": {"city": "Rome"}},
     {"_id": "65a0000000000000000000f1", "owner": [ADA_ID, "bob"], "members": ["bob"], "team": None, "level": 9},
-    {"_id": "note", "owner": None, "members": [ADA_ID, "carol"], "team": "blue", "open": True, "at": "2999-01-01T00:00:00Z"},
+    {
+        "_id": "note",
+        "owner": None,
+        "members": [ADA_ID, "carol"],
+        "team": "blue",
+        "open": True,
+        "at": "2999-01-01T00:00:00Z",
+    },
     {"_id": "65A0000000000000000000F2", "team": ["red", "green"], "open": "true", "level": [0, 99], "n": 2},
     {"owner": {"id": ADA_ID}, "members": [], "team": ["blue"], "place": [{"city": "Oslo"}, {"city": "Rome"}]},
 )
@@ -153,6 +160,11 @@ async def test_every_way_to_a_record_gives_the_same_answer(house: House, number:
             for who, client in house.clients.items()
             if (await reached(client, service, "find", {"_id": id, "$limit": 0}) or {"total": 0})["total"]
         }
+        paged = {
+            who
+            for who, client in house.clients.items()
+            if (await reached(client, service, "find", {"_id": id, "$after": None}) or {"data": []})["data"]
+        }
         patched = {
             who for who, client in house.clients.items() if await reached(client, service, "patch", id, {"seen": who})
         }
@@ -161,7 +173,7 @@ async def test_every_way_to_a_record_gives_the_same_answer(house: House, number:
             for who, client in house.clients.items()
             if await reached(client, service, "patch", None, {"seen": who}, {"_id": id})
         }
-        assert found == got == narrowed == patched == many == expected, (rule, given)
+        assert found == got == narrowed == paged == patched == many == expected, (rule, given)
 
         assert await reached(house.double, service, "get", id) is None
         for client in house.clients.values():

@@ -99,9 +99,15 @@ async def test_public_blog(serve: Serve) -> None:
 
     await until(may_write)
     await heard(people)
-    later = await ada.call("create", "posts", {"title": "later", "published": True, "publish_at": "2999-01-01T00:00:00Z"})
+    later = await ada.call(
+        "create", "posts", {"title": "later", "published": True, "publish_at": "2999-01-01T00:00:00Z"}
+    )
     post = await ada.call("create", "posts", {"title": "out", **due})
-    assert await heard(people) == {"ada": ["posts created"] * 2, "bob": ["posts created"], "stranger": ["posts created"]}
+    assert await heard(people) == {
+        "ada": ["posts created"] * 2,
+        "bob": ["posts created"],
+        "stranger": ["posts created"],
+    }
     assert [one["title"] for one in (await stranger.call("find", "posts", {}))["data"]] == ["out"]
     assert (await ada.call("find", "posts", {}))["total"] == 3
     assert await code(bob, "get", "posts", later["_id"]) == 404
@@ -140,6 +146,7 @@ async def test_shared_rooms_with_members(serve: Serve) -> None:
         await until(is_in)
         for room in ("lobby", "attic"):
             await client.call("create", "rooms", {"service": "talk", "room": room})
+    await heard(people)
     said = await ada.call("create", "talk", {"room": "attic", "text": "psst"})
     assert await heard(people) == {"ada": ["talk created"]}
     assert await code(bob, "get", "talk", said["_id"]) == 404

@@ -38,6 +38,9 @@ tenants:
       shelf:
         id: code
         rules: {default: {owner: $user._id}}
+      circles:
+        multi: true
+        rules: {default: {$or: [{_id: $user._id}, {members: $user._id}]}}
       mine:
         stamp: {_id: $user._id}
         rules: {default: {_id: $user._id}}
@@ -206,6 +209,17 @@ async def test_ids_of_their_own_and_ids_as_rules(roost: Roost, people: dict[str,
     await refused(ada, "create", "mine", {}, code=409)
     await refused(bob, "get", "mine", "ada", code=404)
     assert (await ada.call("patch", "mine", "ada", {"_id": "bob", "n": 2})) == {"_id": "ada", "n": 2}
+
+
+async def test_a_rule_may_ask_for_the_id_beside_fields_that_change(people: dict[str, Client]) -> None:
+    ada = people["ada"]
+    await ada.call("create", "circles", {"_id": "ada", "members": ["ada"]})
+    assert (await ada.call("patch", "circles", "ada", {"members": []}))["members"] == []
+    assert (await ada.call("update", "circles", "ada", {"n": 1})) == {"_id": "ada", "n": 1}
+    (many,) = await ada.call("patch", "circles", None, {"members": ["bob"]})
+    assert (await people["bob"].call("get", "circles", "ada")) == many
+    await refused(people["bob"], "patch", "circles", "ada", {"members": []})
+    await refused(people["bob"], "create", "circles", {"_id": "eve", "members": []})
 
 
 async def test_internal_calls_reach_everything(roost: Roost) -> None:

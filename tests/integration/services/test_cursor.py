@@ -150,13 +150,15 @@ async def test_nothing_is_repeated_or_missed_when_records_come_and_go(make: Make
 async def test_the_envelope_is_the_usual_one_unless_cursors_are_asked_for(make: MakeService, ask: Ask) -> None:
     service = make(paginate=PAGES)
     await fill(service, ask, 1)
-    for query in ({}, {"$sort": {"n": 1}}, {"$cursor": False}, {"$total": True}, {"$limit": 0}):
-        assert set(await service.find(ask(query))) == {"total", "limit", "skip", "data"}
-    for query in ({"$total": False}, {"$total": "false", "$limit": 0}):
-        assert set(await service.find(ask(query))) == {"limit", "skip", "data"}
-    for query in ({"$cursor": True}, {"$after": None}, {"$before": ""}, {"$cursor": True, "$limit": 0}):
-        assert set(await service.find(ask(query))) == {"total", "limit", "skip", "data", "cursor"}
-    assert set(await service.find(ask({"$cursor": True, "$total": False}))) == {"limit", "skip", "data", "cursor"}
+    usual = {"limit", "skip", "data"}
+    rows: list[tuple[dict[str, Any], set[str]]] = [
+        ({}, {"total"}), ({"$sort": {"n": 1}}, {"total"}), ({"$cursor": False}, {"total"}), ({"$total": True}, {"total"}),
+        ({"$limit": 0}, {"total"}), ({"$total": False}, set()), ({"$total": "false", "$limit": 0}, set()),
+        ({"$cursor": True}, {"total", "cursor"}), ({"$after": None}, {"total", "cursor"}), ({"$before": ""}, {"total", "cursor"}),
+        ({"$cursor": True, "$limit": 0}, {"total", "cursor"}), ({"$cursor": True, "$total": False}, {"cursor"}),
+    ]  # fmt: skip
+    for query, more in rows:
+        assert set(await service.find(ask(query))) == usual | more, query
 
 
 async def test_a_count_that_is_not_wanted_is_not_made(mongod: str, ask: Ask) -> None:

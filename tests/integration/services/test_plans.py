@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 from bson import ObjectId
 
+from services.cursor import Order
 from services.database.deployment import Deployment
+from services.database.schema import CollectionSchema, Index
 from services.isolation import Isolation, scope
 from services.store import Document
 from tests.integration.services.conftest import DATABASE, TODOS, Ask
@@ -70,3 +72,32 @@ async def test_nothing_of_other_tenants_is_looked_at(
     assert statistics["nReturned"] > 0
     assert statistics["totalDocsExamined"] <= OWN
     assert statistics["totalKeysExamined"] <= OWN + 5
+
+
+@pytest.mark.parametrize(
+    "sort",
+    [
+        (("_id", 1),),
+        (("n", 1), ("_id", 1)),
+        (("n", -1), ("_id", -1)),
+        (("n", 1), ("m", -1), ("_id", -1)),
+    ],
+)
+@pytest.mark.parametrize("forward", [True, False])
+async def test_a_page_by_cursor_reads_no_more_than_itself(
+    deployment: Deployment, ask: Ask, sort: tuple[tuple[str, int], ...], forward: bool
+) -> None:
+    indexed = (Index((("app_id", 1), ("n", 1), ("_id", 1))), Index((("app_id", 1), ("n", 1), ("m", -1), ("_id", -1))))
+    await deployment.ensure(DATABASE, CollectionSchema("pages", indexed))
+    tenant_id = ask().tenant.id
+    collection = Isolation(deployment).collection(ask().tenant, "pages")
+    await collection.insert([{"_id": f"{n:04}", "n": n // 3, "m": n % 7} for n in range(900)])
+    await collection.insert([{"m": n} for n in range(100)])
+    order = Order(sort, tenant_id)
+    chosen = order.beyond(order.cursor({"_id": "0450", "n": 150, "m": 2}), forward=forward)
+    shape = {"sort": dict(order.sort if forward else order.reversed), "limit": 21}
+    command = {"find": "pages", "filter": scope(chosen, tenant_id), **shape}
+    found = await deployment.client[DATABASE].command({"explain": command, "verbosity": "executionStats"})
+    statistics = found["executionStats"]
+    assert statistics["nReturned"] == 21
+    assert statistics["totalDocsExamined"] <= 30

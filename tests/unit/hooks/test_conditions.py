@@ -35,7 +35,10 @@ FIELDS = read_fields(
         ({"owner": {"$in": [HEX, "x"], "$ne": HEX}}, {"owner": {"$in": [ID, "x"], "$ne": ID}}),
         ({"members": HEX}, {"members": ID}),
         ({"members": [HEX]}, {"members": [ID]}),
-        ({"$or": [{"owner": HEX}, {"$and": [{"members": HEX}]}]}, {"$or": [{"owner": ID}, {"$and": [{"members": ID}]}]}),
+        (
+            {"$or": [{"owner": HEX}, {"$and": [{"members": HEX}]}]},
+            {"$or": [{"owner": ID}, {"$and": [{"members": ID}]}]},
+        ),
         ({"at": {"$lte": NOW}}, {"at": {"$lte": TEXT}}),
         ({"ms": {"$lte": NOW}}, {"ms": {"$lte": MILLISECONDS}}),
         ({"n": {"$gt": NOW}}, {"n": {"$gt": MILLISECONDS}}),

@@ -39,6 +39,13 @@ def test_whatever_the_values_are_headers_stay_lines(values: dict[str, str], from
     assert mail.html.count("<") == 2
 
 
+def test_in_html_values_are_text() -> None:
+    template = Template("{name}", "{name}", "<a href='{link}'>{name}</a>")
+    mail = compose(template, "ada@a.example", {"name": "<b>&'", "link": "https://a.example/?a=1&b='>"})
+    assert mail.html == "<a href='https://a.example/?a=1&amp;b=&#x27;&gt;'>&lt;b&gt;&amp;&#x27;</a>"
+    assert mail.subject == mail.text == "<b>&'"
+
+
 def test_values_are_no_templates_and_reach_nothing() -> None:
     template = Template("s", "{name}|{app}|{other}")
     mail = compose(template, "ada@a.example", {"name": "{app}{link.__class__}{0}", "app": "Acme", "other": "o"})

@@ -82,6 +82,6 @@ def test_what_a_service_offers_besides_reaches_it(built: DeclaredServices) -> No
     messages: Any = found["messages"].service.options
     silent: Any = found["silent"].service.options
     assert (messages.operators, messages.search) == ({"$exists", "$search"}, ("text",))
-    assert (messages.updates, messages.readonly, found["messages"].updates) == ({"$inc"}, {"role"}, {"$inc"})
+    assert (messages.updates, messages.readonly, {*found["messages"].updates}) == ({"$inc"}, {"role"}, {"$inc"})
     # It keeps the words for the other one, and does not offer to look for them.
     assert (silent.operators, silent.search, found["silent"].updates) == (frozenset(), ("text",), frozenset())

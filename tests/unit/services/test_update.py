@@ -78,16 +78,16 @@ def test_no_path_is_changed_twice(data: dict[str, Any]) -> None:
         read(data)
 
 
+NO_NUMBERS: list[Any] = ["1", None, True, [], {}, math.nan, math.inf]
+NO_SINGLE_VALUES: list[Any] = [[], {}, [1], {"$gt": 1}]
+
+
 @pytest.mark.parametrize(
     "data",
     [
         *[{operator: changes} for operator in UPDATE_OPERATORS for changes in (None, 1, "a", ["a"], [{"a": 1}])],
-        *[
-            {operator: {"a": operand}}
-            for operator in ("$inc", "$mul")
-            for operand in ("1", None, True, [], {}, math.nan, math.inf)
-        ],
-        *[{operator: {"a": operand}} for operator in ("$min", "$max") for operand in ([], {}, [1], {"$gt": 1})],
+        *[{operator: {"a": operand}} for operator in ("$inc", "$mul") for operand in NO_NUMBERS],
+        *[{operator: {"a": operand}} for operator in ("$min", "$max") for operand in NO_SINGLE_VALUES],
         *[
             {operator: {"a": operand}}
             for operator in ("$set", "$push", "$addToSet")
