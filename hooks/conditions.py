@@ -46,7 +46,9 @@ class Conditions:
             return {key: _id_condition(value)}
         field = field_at(self._fields, key)
         if not isinstance(value, Mapping):
-            return {key: value if field is None else to_ids(value, field if isinstance(value, list) else field.compared)}
+            return {
+                key: value if field is None else to_ids(value, field if isinstance(value, list) else field.compared)
+            }
         plain: Record = {}
         moments: list[Record] = []
         for operator, operand in value.items():
@@ -56,7 +58,9 @@ class Conditions:
             elif field is None:
                 plain[operator] = operand
             elif operator in ("$in", "$nin"):
-                plain[operator] = [to_ids(item, field if isinstance(item, list) else field.compared) for item in operand]
+                plain[operator] = [
+                    to_ids(item, field if isinstance(item, list) else field.compared) for item in operand
+                ]
             else:
                 plain[operator] = to_ids(operand, field.compared)
         parts = [{key: plain}, *moments] if plain else moments

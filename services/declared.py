@@ -44,9 +44,7 @@ class DeclaredServices:
                 self._built.popitem(last=False)
         return built
 
-    def _build(
-        self, path: str, declared: ServiceDeclaration, searched: Mapping[str, tuple[str, ...]]
-    ) -> Registration:
+    def _build(self, path: str, declared: ServiceDeclaration, searched: Mapping[str, tuple[str, ...]]) -> Registration:
         page = declared.paginate
         name = declared.collection or path
         operators = frozenset[str](declared.operators)

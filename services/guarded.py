@@ -79,6 +79,16 @@ async def attempt(
 
 def _unchanged(record: Record, fields: Iterable[str]) -> Filter:
     """The condition that the fields still hold what they hold in the record; the id always does."""
-    return {
-        field: {"$eq": record[field]} if field in record else {"$exists": False} for field in fields if field != "_id"
-    }
+    same: Document = {}
+    single: list[Document] = []
+    for field in fields:
+        if field == "_id":
+            continue
+        if field not in record:
+            same[field] = {"$exists": False}
+            continue
+        # To a database null equals what is missing, and a value any list that has it.
+        same[field] = {"$eq": record[field]} if record[field] is not None else {"$eq": None, "$exists": True}
+        if not isinstance(record[field], list):
+            single.append({field: {"$type": ["array"]}})
+    return {**same, "$nor": single} if single else same

@@ -102,9 +102,7 @@ class _Way:
 
     @property
     def is_possible(self) -> bool:
-        return not self.refused and all(
-            name in self.lists or _can_hold(tests) for name, tests in self.tests.items()
-        )
+        return not self.refused and all(name in self.lists or _can_hold(tests) for name, tests in self.tests.items())
 
     def unindexed(self, indexed: frozenset[str]) -> Iterable[str]:
         if not self.tests or self.refused or not indexed.isdisjoint(self.tests):

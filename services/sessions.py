@@ -16,7 +16,10 @@ SESSIONS_RULES: Mapping[str, str] = {"find": "authenticated", "remove": "authent
 
 
 class SessionsService(Service):
-    """The caller's own sessions: `{_id, device: {agent}, created_at, last_use, expires_at, persistent, current}`."""
+    """The caller's own sessions: `{_id, device: {agent, network}, created_at, last_use, expires_at, persistent, current}`.
+
+    `device` is what the last login or refresh came from: the user agent, and the network (/24 or /48) of the address.
+    """
 
     multi = frozenset({"remove"})
     schema: Mapping[str, Any] = {

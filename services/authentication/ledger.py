@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 import secrets
 import time
 import unicodedata
@@ -256,7 +257,19 @@ def _shown(record: Record) -> Record:
 
 def _device(params: Params) -> Record:
     agent = params.headers.get("user-agent", "")[:_AGENT]
-    return {"agent": "".join(char for char in agent if unicodedata.category(char)[0] != "C") or None}
+    shown = "".join(char for char in agent if unicodedata.category(char)[0] != "C")
+    return {"agent": shown or None, "network": _network(params.address)}
+
+
+def _network(address: str) -> str | None:
+    """Where somebody is, roughly: enough to know a place again, too little to follow a person."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return None
+    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
+        found = found.ipv4_mapped
+    return str(ipaddress.ip_network((found, 24 if found.version == 4 else 48), strict=False))
 
 
 def _token(id: str, family: str, secret: str) -> str:

@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from hooks.context import Params
+from hooks.tenant import Tenant
 from server.main import Roost
 from services.authentication.directory import Directory
 from services.authentication.local import LocalStrategy
+from services.authentication.service import AuthenticationService
 from services.authentication.strategy import Proof
-from services.authentication.tokens import Tokens
+from services.authentication.tokens import Payload, Tokens
 from tests.integration.authentication.people import (
     ENDED,
     bearer,
@@ -42,7 +44,10 @@ async def test_a_plain_login_keeps_the_three_keys_and_has_a_session(served: Roos
         [session] = await ada.call("find", "sessions", {})
         assert session == {
             "_id": payload["sid"],
-            "device": {"agent": ("Test\tPhone 7" + " long" * 200)[:256].replace("\t", "")},
+            "device": {
+                "agent": ("Test\tPhone 7" + " long" * 200)[:256].replace("\t", ""),
+                "network": "127.0.0.0/24",
+            },
             "created_at": session["created_at"],
             "last_use": session["created_at"],
             "expires_at": session["expires_at"],
@@ -265,6 +270,54 @@ async def test_a_login_that_began_before_the_new_password_does_not_outlive_it(se
         assert error.code == 401
         assert await is_out(phone)
         assert len(await desk.call("find", "sessions", {})) == 1
+
+
+async def test_a_session_that_ends_while_its_login_is_answered_logs_nothing_in(served: Roost) -> None:
+    """Whoever ended it has looked for live connections before this one was logged in."""
+    async with connect(served, "acme") as phone:
+        name, user = await sign_up(phone)
+        [connection] = [found for found in served.connections.of("acme") if found.user is None]
+
+        class Interrupted(Tokens):
+            """Meets the end of all sessions while it issues a token."""
+
+            async def issue(self, tenant: Tenant, user_id: str, session: str | None = None) -> tuple[str, Payload]:
+                issued = await super().issue(tenant, user_id, session)
+                await served.ledger.end_all(tenant, user_id)
+                return issued
+
+        service = AuthenticationService(
+            served.app,
+            Interrupted(served.backend.keys),
+            served.passwords,
+            served.ledger,
+            served.api_keys,
+            sessions=served.connections,
+        )
+        params = Params(tenant=tenant_of(served, "acme"), provider="socketio", connection=connection)
+        await service.create({"strategy": "local", "username": name, "password": PASSWORD}, params)
+        assert connection.authentication is None
+        assert served.connections.of_user("acme", user["_id"]) == []
+        assert await is_out(phone)
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.77", "203.0.113.0/24"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1::/48"),
+        ("::ffff:203.0.113.77", "203.0.113.0/24"),
+        ("fe80::1%eth0", "fe80::/48"),
+        ("", None),
+        ("unix", None),
+    ],
+)
+async def test_a_device_is_known_by_its_network_alone(served: Roost, address: str, network: str | None) -> None:
+    user_id, params = fresh("user"), own_params(served)
+    params.address = address
+    await served.ledger.begin(params, user_id, served.ledger.now(), 600, keep=False)
+    [session] = await served.ledger.find(params.tenant, user_id)
+    assert session["device"] == {"agent": None, "network": network}
 
 
 async def test_tokens_without_a_session_end_with_the_user_s_logins_too(served: Roost) -> None:

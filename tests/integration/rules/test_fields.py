@@ -258,8 +258,7 @@ MISTAKES = [
     ("{unique: [[text, code]], hidden: [code]}", "", "a conflict would tell"),
     ("{hidden: [code]}, drafts: {collection: notes, unique: [code]}", "", "a conflict would tell"),
     (
-        "{hidden: [text]}, drafts: {collection: notes, search: [text], operators: [$search]}, more: "
-        "{collection: notes, operators: [$search], search: [text], hidden: [text]}",
+        "{search: [text]}, drafts: {collection: notes, search: [text], hidden: [text]}",
         "",
         "cannot be searched for",
     ),

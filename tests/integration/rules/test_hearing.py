@@ -30,6 +30,7 @@ SERVICES = """
         hidden: [owner]
         rules: {default: authenticated, get: {$or: [{owner: $user._id}, {members: $user._id}]}}
       news: {rules: {default: authenticated, get: {permission: news}}}
+      squads: {rules: {default: authenticated, get: {team: {$in: $user.teams}}}}
       talk:
         rooms: {by: room, join: authenticated}
         rules: {default: authenticated, get: {team: {$in: $user.teams}}}
@@ -192,6 +193,34 @@ async def test_a_permission_counts_from_the_moment_it_is_given(roost: Roost, peo
     assert await readers() == {"bob"}
     await allow(BOB)
     assert await readers() == set()
+
+
+async def test_a_value_of_a_user_counts_until_it_changes_or_the_login_ends(
+    roost: Roost, people: Mapping[str, Client]
+) -> None:
+    params = Params(tenant=await tenant_of(roost, "acme"))
+
+    async def readers(team: str) -> set[str]:
+        await heard(people)
+        await keep(roost, "acme", "squads", {"team": team})
+        return {*await heard(people)}
+
+    assert (await readers("red"), await readers("blue")) == ({"ada"}, {"bob"})
+    await roost.app.call("users", "patch", params, id=ADA, data={"teams": ["blue", "green"]})
+    assert (await readers("red"), await readers("blue"), await readers("green")) == (set(), {"ada", "bob"}, {"ada"})
+    await people["bob"].logout()
+    assert await readers("blue") == {"ada"}
+    await people["bob"].login("ada")
+    assert await readers("green") == {"ada", "bob"}
+    await people["bob"].login("bob")
+    assert (await readers("green"), await readers("blue")) == ({"ada"}, {"ada", "bob"})
+    async with connect(roost, "acme") as passing:
+        await passing.login("bob")
+        assert await readers("blue") == {"ada", "bob"}
+        assert len(roost.app.readers.having("acme", "teams", ["blue"])) == 3
+    await until(lambda: len(roost.app.readers.having("acme", "teams", ["blue"])) == 2)
+    await roost.app.call("users", "patch", params, id=ADA, data={"teams": ["red"]})
+    await heard(people)
 
 
 async def test_time_passes_without_an_event(roost: Roost, people: Mapping[str, Client]) -> None:

@@ -17,7 +17,7 @@ from hooks.rules import Rule
 from server.main import Roost
 from services.audience import may_read
 from tests.integration.rules.people import make_user, sockets, tenant_of
-from tests.support.client import CallError, Client, connect
+from tests.support.client import CallError, Client, connect, outcome
 from tests.support.roost import start_roost
 from tests.support.tripwire import Tripwire
 
@@ -125,11 +125,11 @@ async def house(mongod: str) -> AsyncIterator[House]:
 
 async def reached(client: Client, service: str, method: str, *arguments: Any) -> Any:
     """The answer; None when the rule has refused or hidden what was asked for."""
-    try:
-        return await client.call(method, service, *arguments)
-    except CallError as error:
-        assert error.code in (401, 403, 404, 405), error
+    answer = await outcome(client, method, service, *arguments)
+    if isinstance(answer, CallError):
+        assert answer.code in (401, 403, 404, 405), answer
         return None
+    return answer
 
 
 async def test_the_matrix_has_cases_enough() -> None:

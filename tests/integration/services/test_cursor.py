@@ -154,7 +154,8 @@ async def test_the_envelope_is_the_usual_one_unless_cursors_are_asked_for(make: 
     rows: list[tuple[dict[str, Any], set[str]]] = [
         ({}, {"total"}), ({"$sort": {"n": 1}}, {"total"}), ({"$cursor": False}, {"total"}), ({"$total": True}, {"total"}),
         ({"$limit": 0}, {"total"}), ({"$total": False}, set()), ({"$total": "false", "$limit": 0}, set()),
-        ({"$cursor": True}, {"total", "cursor"}), ({"$after": None}, {"total", "cursor"}), ({"$before": ""}, {"total", "cursor"}),
+        ({"$cursor": True}, {"total", "cursor"}), ({"$after": None}, {"total", "cursor"}),
+        ({"$before": ""}, {"total", "cursor"}),
         ({"$cursor": True, "$limit": 0}, {"total", "cursor"}), ({"$cursor": True, "$total": False}, {"cursor"}),
     ]  # fmt: skip
     for query, more in rows:

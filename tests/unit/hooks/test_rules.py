@@ -29,6 +29,7 @@ ADA: dict[str, Any] = {
     "none": None,
     "permissions": ["write"],
 }
+FIELDS = {"$and": [{"permission": "x"}, {"any": 1}]}
 NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
 
 
@@ -67,7 +68,7 @@ NOW = datetime(2026, 1, 31, 12, tzinfo=UTC)
         ({"all": ["authenticated", {"permission": "write"}]}, False, True),
         ({"all": ["public", {"permission": "sign"}]}, False, False),
         # In a query these are fields.
-        ({"$and": [{"permission": "x"}, {"any": 1}]}, {"$and": [{"permission": "x"}, {"any": 1}]}, {"$and": [{"permission": "x"}, {"any": 1}]}),
+        (FIELDS, FIELDS, FIELDS),
     ],
 )  # fmt: skip
 def test_what_a_rule_means(rule: Any, stranger: Any, ada: Any) -> None:

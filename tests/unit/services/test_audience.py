@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from hooks.conditions import Conditions
@@ -129,6 +129,10 @@ users = st.none() | st.fixed_dictionaries(
 
 
 @settings(max_examples=600, deadline=None)
+@example({"a": "$user.tags"}, {"_id": "r", "a": []}, [{"_id": "u1", "tags": []}, {"_id": "u2", "tags": ["x"]}], [])
+@example({"ref": "$user._id"}, {"_id": "r", "ref": ObjectId(HEX)}, [{"_id": ObjectId(HEX)}, {"_id": "u1"}], [])
+@example({"a": {"$in": "$user.refs"}}, {"_id": "r", "a": ObjectId(HEX)}, [{"_id": "u1", "refs": [HEX]}], [])
+@example({"permission": "read"}, {"_id": "r"}, [{"_id": "u1", "permissions": "read"}], [])
 @given(rules, records, st.lists(users, max_size=5), st.lists(users, max_size=3))
 def test_an_audience_is_who_passes_when_asked(
     rule: Any, record: Record, inside: list[Record | None], outside: list[Record | None]

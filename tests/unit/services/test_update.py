@@ -78,6 +78,10 @@ def test_no_path_is_changed_twice(data: dict[str, Any]) -> None:
         read(data)
 
 
+MODIFIERS: list[Any] = [
+    {"$each": 1}, {"$each": [1], "x": 1}, {"$each": [{"$x": 1}]}, {"$each": [1] * (MAX_EACH + 1)}, {"$slice": 1},
+    {"$each": [1], "$sort": 1}, {"$position": 1},
+]  # fmt: skip
 NO_NUMBERS: list[Any] = ["1", None, True, [], {}, math.nan, math.inf]
 NO_SINGLE_VALUES: list[Any] = [[], {}, [1], {"$gt": 1}]
 
@@ -93,14 +97,7 @@ NO_SINGLE_VALUES: list[Any] = [[], {}, [1], {"$gt": 1}]
             for operator in ("$set", "$push", "$addToSet")
             for operand in ({"$where": 1}, {"b": {"$gt": 1}}, [{"$x": 1}], {"b.c": 1}, {"__proto__": 1}, {"": 1})
         ],
-        *[
-            {operator: {"a": operand}}
-            for operator in ("$push", "$addToSet")
-            for operand in (
-                {"$each": 1}, {"$each": [1], "x": 1}, {"$each": [{"$x": 1}]}, {"$each": [1] * (MAX_EACH + 1)}, {"$slice": 1},
-                {"$each": [1], "$sort": 1}, {"$position": 1},
-            )
-        ],
+        *[{operator: {"a": operand}} for operator in ("$push", "$addToSet") for operand in MODIFIERS],
         {"$addToSet": {"a": {"$each": [1], "$slice": 1}}}, {"$push": {"a": {"$each": [1], "$slice": "1"}}},
         {"$push": {"a": {"$each": [1], "$slice": True}}}, {"$push": {"a": {"$each": [1], "$position": 2**40}}},
         *[
