@@ -158,7 +158,7 @@ def _pull(present: Any, operand: Any) -> Any:
     if not isinstance(operand, dict):
         unwanted = key_of(operand)
         return [item for item in present if key_of(item) != unwanted]
-    if str(next(iter(operand), ""))[:1] == "$" and next(iter(operand)) not in ("$and", "$or"):
+    if str(next(iter(operand), ""))[:1] == "$":
         matches = compile_filter({"": operand})
         return [item for item in present if not matches({"": item})]
     matches = compile_filter(operand)

@@ -107,7 +107,7 @@ class Tenants:
         """
         for tenant in declaration.tenants:
             await self.prepare_collections(tenant)
-        # Once before, so that a failure changes nothing, and once after, for what was written in the meantime.
+        # Before the catalogue changes: what fails here is done again when the same is applied again.
         stored = {tenant.id: await self._stored(tenant.id) for tenant in declaration.tenants}
         await self._refill(declaration, stored)
         try:
@@ -115,7 +115,6 @@ class Tenants:
                 changes = await session.with_transaction(lambda session: self._write(declaration.tenants, session))
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
-        await self._refill(declaration, stored)
         for tenant in declaration.tenants:
             await self._keys.ensure(tenant.id)
         return changes

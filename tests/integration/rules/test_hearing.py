@@ -166,6 +166,8 @@ async def test_rooms_and_rules_both_count(people: Mapping[str, Client]) -> None:
     await people["bob"].call("remove", "rooms", "talk/hall")
     await people["ada"].call("patch", "talk", red["_id"], {"team": "red"})
     assert await heard(people) == {"ada": [("talk patched", {**blue, "team": "red"})]}
+    await people["ada"].call("patch", "talk", red["_id"], {"room": "attic", "team": ["red", "green"]})
+    assert await heard(people) == {}, "who is not in the room hears nothing of what goes there, but has not lost it"
     await people["ada"].call("remove", "rooms", "talk/hall")
 
 

@@ -94,6 +94,7 @@ def test_the_tenant_comes_first_in_a_bound_id() -> None:
 @pytest.mark.parametrize(
     "filter",
     [
+        {"__search__.a": "x"}, {"__search__": {"$exists": True}},
         {"app_id": "globex"}, {"app_id": {"$ne": "acme"}}, {"app_id": {"$in": ["acme", "globex"]}}, {"app_id": None},
         {"app_id": ["acme"]}, {"$or": [{"n": 1}, {"app_id": "globex"}]}, {"$and": [{"$or": [{"app_id": "globex"}]}]},
         {"$nor": [{"app_id": "globex"}]}, {"app_id.x": 1}, {"_id.a": "globex"}, {"_id.i": "x"}, {"_id.a": {"$gt": ""}},
@@ -162,6 +163,7 @@ async def test_the_mandatory_filter_is_what_keeps_tenants_apart(monkeypatch: pyt
 
 
 UPDATES: list[Any] = [
+    {"$set": {"__search__.a": "x"}}, {"$unset": {"__search__": ""}},
     [{"$set": {"app_id": "globex"}}], [], None, "x", {"app_id": "globex"}, {"n": 1}, {"$set": None}, {"$set": [1]},
     {"$set": {"app_id": "globex"}}, {"$set": {"app_id": "acme"}}, {"$set": {"app_id.x": 1}}, {"$unset": {"app_id": ""}},
     {"$rename": {"app_id": "n"}}, {"$rename": {"n": "app_id"}}, {"$rename": {"n": "_id.a"}}, {"$rename": {"n": {"x": 1}}},

@@ -82,6 +82,11 @@ MODIFIERS: list[Any] = [
     {"$each": 1}, {"$each": [1], "x": 1}, {"$each": [{"$x": 1}]}, {"$each": [1] * (MAX_EACH + 1)}, {"$slice": 1},
     {"$each": [1], "$sort": 1}, {"$position": 1},
 ]  # fmt: skip
+NOT_TO_BE_KEPT: list[Any] = [{"$where": 1}, {"b": {"$gt": 1}}, [{"$x": 1}], {"b.c": 1}, {"__proto__": 1}, {"": 1}]
+NO_MATCHES: list[Any] = [
+    {"$where": "1"}, {"$regex": "(a+)+$"}, {"b": {"$regex": "x"}}, {"$in": [{"$where": 1}]}, {"$elemMatch": {}},
+    {"b": 1, "$where": "1"}, {"$or": [{"b": 1}]}, {"$in": [1] * 501}, {"b.c.__proto__": 1}, {"$exists": True},
+]  # fmt: skip
 NO_NUMBERS: list[Any] = ["1", None, True, [], {}, math.nan, math.inf]
 NO_SINGLE_VALUES: list[Any] = [[], {}, [1], {"$gt": 1}]
 
@@ -92,21 +97,11 @@ NO_SINGLE_VALUES: list[Any] = [[], {}, [1], {"$gt": 1}]
         *[{operator: changes} for operator in UPDATE_OPERATORS for changes in (None, 1, "a", ["a"], [{"a": 1}])],
         *[{operator: {"a": operand}} for operator in ("$inc", "$mul") for operand in NO_NUMBERS],
         *[{operator: {"a": operand}} for operator in ("$min", "$max") for operand in NO_SINGLE_VALUES],
-        *[
-            {operator: {"a": operand}}
-            for operator in ("$set", "$push", "$addToSet")
-            for operand in ({"$where": 1}, {"b": {"$gt": 1}}, [{"$x": 1}], {"b.c": 1}, {"__proto__": 1}, {"": 1})
-        ],
+        *[{operator: {"a": operand}} for operator in ("$set", "$push", "$addToSet") for operand in NOT_TO_BE_KEPT],
         *[{operator: {"a": operand}} for operator in ("$push", "$addToSet") for operand in MODIFIERS],
         {"$addToSet": {"a": {"$each": [1], "$slice": 1}}}, {"$push": {"a": {"$each": [1], "$slice": "1"}}},
         {"$push": {"a": {"$each": [1], "$slice": True}}}, {"$push": {"a": {"$each": [1], "$position": 2**40}}},
-        *[
-            {"$pull": {"a": operand}}
-            for operand in (
-                {"$where": "1"}, {"$regex": "(a+)+$"}, {"b": {"$regex": "x"}}, {"$in": [{"$where": 1}]}, {"$elemMatch": {}},
-                {"b": 1, "$where": "1"}, {"$or": [{"b": 1}]}, {"$in": [1] * 501}, {"b.c.__proto__": 1}, {"$exists": True},
-            )
-        ],
+        *[{"$pull": {"a": operand}} for operand in NO_MATCHES],
         {"$set": {f"f{number}": 1 for number in range(MAX_CHANGES + 1)}},
     ],
 )  # fmt: skip
