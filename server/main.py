@@ -281,8 +281,8 @@ class Roost:
         """Stops, and deletes all that was kept: for tests and trials."""
         await self.backend.audit.stop()
         client = self.backend.deployment.client
-        for database in (self.settings.database, control_database(self.settings.database)):
-            await client.drop_database(database)
+        names = (self.settings.database, control_database(self.settings.database))
+        await asyncio.gather(*(client.drop_database(name) for name in names))
         await self.stop()
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import cast
 
 from server.connection import Connection
@@ -28,7 +29,7 @@ class Publisher:
         for group in groups:
             is_shared = group.event == event.name and group.data is event.record
             frame = shared if is_shared else Frame(f"{path} {group.event}", group.data)
-            for member in cast("list[Connection]", group.connections):
+            for member in cast("Iterable[Connection]", group.connections):
                 if len(groups) > 1:
                     if member in reached:
                         continue

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from hooks.context import UNSET, Connection, HookContext, Record
 from hooks.tenancy import FIELD
@@ -19,13 +18,12 @@ Publisher = Callable[[Any, HookContext], Any | Awaitable[Any]]
 ALL_EVENTS = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Group:
-    """Connections that are sent the same: the event's name and its data."""
+class Group(NamedTuple):
+    """Connections that are sent the same: the event's name and its data. They are there to be gone through once."""
 
     event: str
     data: Any
-    connections: Sequence[Connection]
+    connections: Iterable[Connection]
 
 
 class ForeignChannel(Exception):
@@ -73,12 +71,12 @@ class Publishers:
             return self._by_record(registration, event, record, context)
         return [Group(event, record, self._members(registration, context.tenant.id, record))]
 
-    def _members(self, registration: Registration, tenant_id: str, record: Any) -> list[Connection]:
+    def _members(self, registration: Registration, tenant_id: str, record: Any) -> Iterable[Connection]:
         """All whom a rule that is one word admits."""
         name = registration.audience.channel
         assert name is not None
         if registration.rooms is None:
-            return [*self._channels.members(tenant_id, (name,))]
+            return self._channels.members(tenant_id, (name,))
         room = _room(registration, record)
         if room is None:
             return []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -126,13 +127,15 @@ class Tenants:
         for path, service in declared.services.items():
             name = service.collection or path
             schemas[name] = (*schemas.get(name, ()), *_indexes(service))
-        for name, indexes in schemas.items():
-            await self._deployment.ensure(self._database, CollectionSchema(name, tuple(dict.fromkeys(indexes))))
+        await self._ensure([CollectionSchema(name, tuple(dict.fromkeys(found))) for name, found in schemas.items()])
 
     async def prepare_own_collections(self) -> None:
         """Brings about what Roost itself keeps, also for tenants that an earlier version has made."""
-        for schema in OWN_COLLECTIONS:
-            await self._deployment.ensure(self._database, schema)
+        await self._ensure(OWN_COLLECTIONS)
+
+    async def _ensure(self, schemas: Iterable[CollectionSchema]) -> None:
+        # Side by side: each waits for the database's journal.
+        await asyncio.gather(*(self._deployment.ensure(self._database, schema) for schema in schemas))
 
     async def touch(self, id: str) -> None:
         """Raises a tenant's epoch, so that running servers look at it again.
