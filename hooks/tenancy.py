@@ -12,9 +12,7 @@ from hooks.context import HookContext
 from hooks.errors import BadRequest
 
 FIELD = "app_id"
-FILTERS = frozenset(
-    {"$limit", "$skip", "$sort", "$select", "$search", "$after", "$before", "$cursor", "$total"}
-)
+FILTERS = frozenset({"$limit", "$skip", "$sort", "$select", "$search", "$after", "$before", "$cursor", "$total"})
 """Query keys that shape the answer and stay outside of the forced condition."""
 
 _REFUSED = f"'{FIELD}' is set by the server and cannot be sent"

@@ -142,9 +142,7 @@ class ServiceDeclaration(_Model):
     """Query operators that are offered besides the usual ones."""
     search: Annotated[tuple[Annotated[str, AfterValidator(_check_field)], ...], Field(max_length=8)] = ()
     """The fields in which `$search` looks for words. Naming them offers it."""
-    updates: tuple[
-        Literal["$set", "$unset", "$inc", "$min", "$max", "$mul", "$push", "$pull", "$addToSet"], ...
-    ] = ()
+    updates: tuple[Literal["$set", "$unset", "$inc", "$min", "$max", "$mul", "$push", "$pull", "$addToSet"], ...] = ()
     """Update operators that `patch` takes at the top of its data."""
     readonly: tuple[Annotated[str, AfterValidator(_check_field)], ...] = ()
     """Fields that no client may write."""
@@ -360,7 +358,9 @@ class TenantDeclaration(_Model):
             unique.setdefault(declared.collection or path, set()).update(fields)
         for path, declared in services.items():
             if told := unique[declared.collection or path].intersection(declared.hidden):
-                raise ValueError(f"'{path}' hides {', '.join(sorted(told))}: a conflict would tell what a unique field holds")
+                raise ValueError(
+                    f"'{path}' hides {', '.join(sorted(told))}: a conflict would tell what a unique field holds"
+                )
             shown = set(declared.hidden).intersection(searched.get(declared.collection or path, ()))
             if shown and (declared.search or "$search" in declared.operators):
                 raise ValueError(f"'{path}' hides {', '.join(sorted(shown))}: words there cannot be searched for")

@@ -56,7 +56,9 @@ USERS_RULES: Mapping[str, Rule] = {
 class UsersService(MongoService):
     """The users of each tenant: `{_id, username or email, password, ...}`, with any other fields as a profile."""
 
-    def __init__(self, isolation: Isolation, asked: Callable[[Tenant], frozenset[str]] = lambda tenant: frozenset()) -> None:
+    def __init__(
+        self, isolation: Isolation, asked: Callable[[Tenant], frozenset[str]] = lambda tenant: frozenset()
+    ) -> None:
         """`asked` names the fields that the tenant's access rules ask for: clients may not write those either."""
         super().__init__(isolation, ServiceOptions(COLLECTION, paginate=PAGES, hidden=frozenset(HIDDEN)))
         self.asked = asked
