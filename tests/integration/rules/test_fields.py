@@ -117,6 +117,8 @@ ASKING: tuple[dict[str, Any], ...] = (
     {"$or": [{"text": "x"}, {"secret": SECRET}]},
     {"$and": [{"$or": [{"secret": SECRET}]}]},
     {"$and": [{"secret": {"$in": [SECRET]}}]},
+    {"$or": {"0": {"secret": SECRET}}},
+    {"$and": {"0": {"secret": SECRET}, "length": 1}},
     {"$sort": {"secret": 1}},
     {"$sort": {"text": 1, "secret.deep": -1}},
     {"$select": ["secret"]},
