@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NotRequired, Protocol, TypedDict
+from typing import NotRequired, TypedDict
 
 from hooks.context import Record
 
@@ -58,14 +58,6 @@ class Service:
     """Keys with a `$`, such as `$inc`, that `patch` takes at the top of its data. Elsewhere such keys are refused."""
     readonly: frozenset[str] = frozenset()
     """Fields that no client may write: data that has them is refused before any other hook of the service sees it."""
-
-
-class Lifecycle(Protocol):
-    """What a service may define besides its methods."""
-
-    async def setup(self, app: Any, path: str) -> None: ...
-
-    async def teardown(self, app: Any, path: str) -> None: ...
 
 
 def standard_methods(service: object) -> tuple[str, ...]:

@@ -71,10 +71,6 @@ class Socket(Session):
         if self._state == _ACCEPTED:
             self.carrier.write_frame(frame)
 
-    async def send(self, frame: Frame) -> None:
-        """The same as `write`."""
-        self.write(frame)
-
     async def close(self) -> None:
         """Closes the transport: the client sees `transport close` and comes back by itself."""
         self.end("server disconnect", frames.GOING_AWAY)
