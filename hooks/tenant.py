@@ -100,7 +100,7 @@ class Tenant:
     auth: AuthSettings = AuthSettings()
     placement: Placement = Placement()
     services: Mapping[str, Any] = field(default_factory=dict)
-    """The declared services by path, as `services/declaration.py` understands them."""
+    """The declared services by path, as `services/declaration` understands them."""
 
 
 _current: ContextVar[Tenant] = ContextVar("roost_tenant")

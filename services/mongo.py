@@ -2,65 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from bson import ObjectId
 
 from hooks.context import Guard, Params, Record, Verify
-from hooks.errors import BadRequest, MethodNotAllowed, NotFound
+from hooks.errors import BadRequest, MethodNotAllowed
 from hooks.operations import is_operation
 from services.base import Page, Service
 from services.cursor import Order, find_page
 from services.effect import apply
 from services.guarded import NOT_CHANGED, NOT_CREATED, admit, attempt, noted, touches
-from services.isolation import MAX_ID, Isolation, ScopedCollection, invalid_id, normalise_id, strip
-from services.query import Paginate, Query, QueryOptions, parse
-from services.search import SLOTS
+from services.isolation import Isolation, ScopedCollection, normalise_id, strip
+from services.options import ServiceOptions
+from services.query import Query, QueryOptions, parse
+from services.records import check_custom_id, checked, plain_object, present, stable, to_update, without
 from services.store import Document, Filter
-from services.update import UPDATE_OPERATORS, read_update, roots
+from services.update import read_update, roots
+
+__all__ = ["MongoService", "ServiceOptions"]
 
 MAX_RECORDS = 10_000
 """Records that one call may find without pages, or change."""
 BATCH = 1_000
 """Records that one command changes."""
-MULTI_METHODS = frozenset({"create", "patch", "remove"})
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceOptions:
-    """What a service keeps, where, and what it lets its clients do."""
-
-    collection: str
-    id: str = "_id"
-    """The field that holds a record's id. One of its own is kept as it is given, and generated as text when missing."""
-    paginate: Paginate | None = None
-    """None answers `find` with a bare list."""
-    multi: frozenset[str] = frozenset()
-    """Those of create, patch and remove that may take many records at once."""
-    operators: frozenset[str] = frozenset()
-    """Query operators that are offered besides the usual ones: `$exists`, `$startsWith`, `$search`."""
-    hidden: frozenset[str] = frozenset()
-    """See `services.query.QueryOptions`."""
-    search: tuple[str, ...] = ()
-    """Fields in which `$search` looks for words. All services of a collection name the same, also those without `$search`."""
-    updates: frozenset[str] = frozenset()
-    """The update operators that stand at the top of patch data: those of `services.update.UPDATE_OPERATORS`."""
-    readonly: frozenset[str] = frozenset()
-    """Fields that no client may write: see `hooks.readonly`."""
-
-    def __post_init__(self) -> None:
-        if unknown := self.updates - {*UPDATE_OPERATORS}:
-            raise ValueError(f"unknown update operators: {', '.join(sorted(unknown))}")
-        if "$search" in self.operators and not self.search:
-            raise ValueError("$search needs fields to look in")
-        if len(self.search) > len(SLOTS) or len(set(self.search)) < len(self.search):
-            raise ValueError(f"search is for at most {len(SLOTS)} different fields")
-        if "$search" in self.operators and (shown := self.hidden.intersection(self.search)):
-            raise ValueError(f"words of hidden fields cannot be searched for: {', '.join(sorted(shown))}")
-        if unknown := self.multi - MULTI_METHODS:
-            raise ValueError(f"multi is for create, patch and remove, not {', '.join(sorted(unknown))}")
 
 
 class MongoService(Service):
@@ -100,7 +65,7 @@ class MongoService(Service):
         if query.position is not None:
             if self.options.paginate is None:
                 raise BadRequest("'$after', '$before' and '$cursor' are for services with pages")
-            order = Order(_stable(query) or (("_id", 1),), params.tenant.id, self.options.collection)
+            order = Order(stable(query) or (("_id", 1),), params.tenant.id, self.options.collection)
             return await find_page(collection, query, query.position, order, self.id)
         if self.options.paginate is None:
             return await self._find_bounded(collection, query) if query.limit != 0 else []
@@ -108,7 +73,7 @@ class MongoService(Service):
         records: list[Record] = []
         if limit:
             records = await collection.find(
-                query.filter, projection=self._projection(query), sort=_stable(query), skip=query.skip, limit=limit
+                query.filter, projection=self._projection(query), sort=stable(query), skip=query.skip, limit=limit
             )
         if not query.total:
             return {"limit": limit, "skip": query.skip, "data": records}
@@ -162,8 +127,8 @@ class MongoService(Service):
         collection = self._collection(params)
         if params.guard is not None or (self._stays and params.provider is not None):
             replaced = await self._replace_tried(collection, chosen, replacement, params)
-            return noted(params.guard, _found(replaced, id))
-        return _found(await collection.find_one_and_replace(chosen, replacement), id)
+            return noted(params.guard, present(replaced, id))
+        return present(await collection.find_one_and_replace(chosen, replacement), id)
 
     async def patch(self, id: Any, data: Any, params: Params) -> Record | list[Record]:
         """Sets the given fields of a record; of all matching records when the id is None. Operators change it otherwise.
@@ -174,13 +139,13 @@ class MongoService(Service):
         if id is None:
             self._require_multi("patch")
         query = self._parse(params)
-        changes = strip(_object(data), params.tenant.id)
+        changes = strip(plain_object(data), params.tenant.id)
         verify = None
         if is_operation(changes):
             update = read_update(changes, self.updates, self._fixed)
             verify = params.verify
         else:
-            update = _to_update(_without(changes, self._fixed))
+            update = to_update(without(changes, self._fixed))
         collection = self._collection(params)
         guard = params.guard
         if id is None:
@@ -191,10 +156,10 @@ class MongoService(Service):
             return noted(guard, await self._get(collection, id, Query(query.filter)))
         chosen = self._identified(query.filter, id)
         if guard is None and verify is None:
-            return _found(await collection.find_one_and_update(chosen, update), id)
+            return present(await collection.find_one_and_update(chosen, update), id)
         if verify is not None or touches(guard, update):
-            return noted(guard, _found(await self._patch_tried(collection, chosen, update, guard, verify), id))
-        return noted(guard, _found(await collection.find_one_and_update(chosen, update), id))
+            return noted(guard, present(await self._patch_tried(collection, chosen, update, guard, verify), id))
+        return noted(guard, present(await collection.find_one_and_update(chosen, update), id))
 
     async def remove(self, id: Any, params: Params) -> Record | list[Record]:
         """Removes a record and returns it; all matching records when the id is None."""
@@ -205,7 +170,7 @@ class MongoService(Service):
         if id is None:
             return noted(params.guard, await self._remove_all(collection, query))
         chosen = self._identified(query.filter, id)
-        return noted(params.guard, _found(await collection.find_one_and_delete(chosen), id))
+        return noted(params.guard, present(await collection.find_one_and_delete(chosen), id))
 
     async def _replace_tried(
         self, collection: ScopedCollection, chosen: Filter, replacement: Record, params: Params
@@ -253,7 +218,7 @@ class MongoService(Service):
     async def _get(self, collection: ScopedCollection, id: Any, query: Query) -> Record:
         chosen = self._identified(query.filter, id)
         records = await collection.find(chosen, projection=self._projection(query), limit=1)
-        return _found(records[0] if records else None, id)
+        return present(records[0] if records else None, id)
 
     async def _patch_all(
         self, collection: ScopedCollection, query: Query, update: Document, guard: Guard | None
@@ -309,7 +274,7 @@ class MongoService(Service):
         records = await collection.find(
             query.filter,
             projection=self._projection(query),
-            sort=_stable(query),
+            sort=stable(query),
             skip=query.skip,
             limit=bound if query.limit is None else min(query.limit, bound),
         )
@@ -343,7 +308,7 @@ class MongoService(Service):
             # An object here would be taken for a condition.
             normalise_id(id)
         else:
-            _check_custom_id(id)
+            check_custom_id(id)
         if self.id in filter:
             return {"$and": [filter, {self.id: id}]}
         return {**filter, self.id: id}
@@ -354,68 +319,20 @@ class MongoService(Service):
         return dict.fromkeys(("_id", self.id, *query.select), 1)
 
     def _to_record(self, data: Any, tenant_id: str) -> Record:
-        record: Record = {"_id": None, **strip(_checked(data), tenant_id)}
+        record: Record = {"_id": None, **strip(checked(data), tenant_id)}
         record["_id"] = ObjectId() if record["_id"] is None else normalise_id(record["_id"])
         if self.id != "_id":
             if record.get(self.id) is None:
                 record[self.id] = str(ObjectId())
-            _check_custom_id(record[self.id])
+            check_custom_id(record[self.id])
         return record
 
     def _without_id(self, data: Any, tenant_id: str) -> Record:
-        return _without(strip(_checked(data), tenant_id), self._fixed)
+        return without(strip(checked(data), tenant_id), self._fixed)
 
     def _require_multi(self, method: str) -> None:
         if method not in self.options.multi:
             raise MethodNotAllowed(f"Can not {method} multiple entries")
-
-
-def _to_update(changes: Record) -> Document:
-    """The update operators for a patch without any: plain fields are set."""
-    return {"$set": changes} if changes else {}
-
-
-def _without(record: Record, fields: frozenset[str]) -> Record:
-    for field in fields:
-        record.pop(field, None)
-    return record
-
-
-def _object(data: Any) -> Record:
-    if not isinstance(data, dict):
-        raise BadRequest("The data must be an object")
-    record: Record = data
-    return record
-
-
-def _checked(data: Any) -> Record:
-    record = _object(data)
-    for key in record:
-        if key[:1] == "$":
-            raise BadRequest(f"Invalid key '{key[:MAX_ID]}': keys may not begin with '$'")
-    return record
-
-
-def _check_custom_id(id: Any) -> None:
-    kind = type(id)
-    if not (kind is str and 0 < len(id) <= MAX_ID) and kind is not int and kind is not float and kind is not ObjectId:
-        raise invalid_id(id)
-
-
-def _found(record: Record | None, id: Any) -> Record:
-    if record is None:
-        raise NotFound(f"No record found for id '{id}'")
-    return record
-
-
-def _stable(query: Query) -> Sequence[tuple[str, int]]:
-    """The order, with the id to decide between equals: pages neither repeat nor miss records.
-
-    The id goes the way of the last field, so that one index serves both directions.
-    """
-    if not query.sort or any(path == "_id" for path, _ in query.sort):
-        return query.sort
-    return (*query.sort, ("_id", query.sort[-1][1]))
 
 
 def _batches(items: list[Any]) -> list[list[Any]]:

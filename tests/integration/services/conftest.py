@@ -19,6 +19,8 @@ MakeService = Callable[..., MongoService]
 Ask = Callable[..., Params]
 
 DATABASE = "test_services"
+ALL = frozenset({"create", "patch", "remove"})
+HEX = "65a1b2c3d4e5f60718293a4b"
 TODOS = CollectionSchema("todos", (Index((("app_id", 1), ("customid", 1)), unique=True), Words()))
 
 
@@ -62,3 +64,13 @@ def asker(name: str) -> Ask:
         return Params(tenant=tenant, query=query or {}, provider=provider)
 
     return ask
+
+
+async def fill(service: MongoService, ask: Ask, *names: str) -> list[Any]:
+    """Creates records `{name, n}`, n from 0 on; returns them."""
+    return [await service.create({"name": name, "n": number}, ask()) for number, name in enumerate(names)]
+
+
+async def names(service: MongoService, params: Params) -> list[str]:
+    found: Any = await service.find(params)
+    return [record["name"] for record in (found["data"] if isinstance(found, dict) else found)]

@@ -1,0 +1,115 @@
+"""A tenant in the declarative file, and the whole file: where services have to agree with each other."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from hooks.tenant import TENANT_ID
+from services.declaration.auth import AuthDeclaration
+from services.declaration.model import Strict, as_tuple
+from services.declaration.service import COLLECTION, ServiceDeclaration, searched_fields
+
+RESERVED_PATHS = frozenset(
+    "authentication users accounts sessions api-keys audit-log rooms tenants apps health example docs socket.io".split()
+)
+"""Paths of Roost's own services and pages."""
+
+_PATH = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}(/[A-Za-z][A-Za-z0-9_-]{0,62}){0,3}")
+
+
+def _check_origin(origin: str) -> str:
+    parts = urlsplit(origin)
+    plain = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in ("http", "https") or not parts.hostname or origin != plain or "@" in origin or "*" in origin:
+        raise ValueError("must be scheme://host or scheme://host:port, such as https://app.example.com")
+    if origin != origin.lower():
+        raise ValueError("must be in lower case")
+    return origin
+
+
+Origin = Annotated[str, AfterValidator(_check_origin)]
+
+
+class TenantDeclaration(Strict):
+    """One tenant."""
+
+    id: str
+    name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
+    allowed_origins: tuple[Origin, ...] = ()
+    auth: AuthDeclaration = AuthDeclaration()
+    services: dict[str, ServiceDeclaration] = {}
+
+    @field_validator("allowed_origins", mode="before")
+    @classmethod
+    def _accept_list(cls, origins: Any) -> Any:
+        return as_tuple(origins)
+
+    @field_validator("id")
+    @classmethod
+    def _check_id(cls, id: str) -> str:
+        if not TENANT_ID.fullmatch(id):
+            raise ValueError("must be 3 to 63 lower case letters, digits and inner hyphens")
+        return id
+
+    @field_validator("services", mode="before")
+    @classmethod
+    def _accept_empty(cls, services: Any) -> Any:
+        if not isinstance(services, dict):
+            return services
+        return {path: {} if declared is None else declared for path, declared in services.items()}
+
+    @field_validator("services")
+    @classmethod
+    def _check_paths(cls, services: dict[str, ServiceDeclaration]) -> dict[str, ServiceDeclaration]:
+        for path, declared in services.items():
+            if not _PATH.fullmatch(path) or path.split("/")[0].startswith("__"):
+                raise ValueError(f"'{path}' cannot be a service's path: letters, digits, '-', '_' and '/'")
+            if path.split("/")[0] in RESERVED_PATHS:
+                raise ValueError(f"'{path}' is a path of Roost itself")
+            if declared.collection is None and not COLLECTION.fullmatch(path):
+                raise ValueError(f"'{path}' has a '/': name its collection")
+        searched = searched_fields(services)
+        unique: dict[str, set[str]] = {}
+        for path, declared in services.items():
+            fields = {field.removeprefix("-").split(".")[0] for fields in declared.unique for field in fields}
+            unique.setdefault(declared.collection or path, set()).update(fields)
+        for path, declared in services.items():
+            if told := unique[declared.collection or path].intersection(declared.hidden):
+                raise ValueError(
+                    f"'{path}' hides {', '.join(sorted(told))}: a conflict would tell what a unique field holds"
+                )
+            shown = set(declared.hidden).intersection(searched.get(declared.collection or path, ()))
+            if shown and (declared.search or "$search" in declared.operators):
+                raise ValueError(f"'{path}' hides {', '.join(sorted(shown))}: words there cannot be searched for")
+        return services
+
+    def stored(self) -> dict[str, Any]:
+        """What the catalogue keeps of it, as plain values: the name, origins, auth and services."""
+        kept = self.model_dump(mode="json", by_alias=True, exclude={"id"})
+        kept["name"] = self.name or self.id
+        return kept
+
+
+class Declaration(Strict):
+    """The whole file."""
+
+    tenants: tuple[TenantDeclaration, ...]
+
+    @field_validator("tenants", mode="before")
+    @classmethod
+    def _accept_list(cls, tenants: Any) -> Any:
+        if tenants == []:
+            raise ValueError("names no tenant")
+        return as_tuple(tenants)
+
+    @model_validator(mode="after")
+    def _check_unique(self) -> Declaration:
+        ids = [tenant.id for tenant in self.tenants]
+        for id in ids:
+            if ids.count(id) > 1:
+                raise ValueError(f"the tenant '{id}' is declared twice")
+        return self
