@@ -31,7 +31,7 @@ class _Channel:
 
 @dataclass(frozen=True, slots=True)
 class _Static:
-    """A query without `$user`."""
+    """What is the same for all callers: a query without `$user`, or several."""
 
     rule: Rule
 
@@ -138,9 +138,19 @@ def _branches(rule: Rule) -> Iterator[_Branch]:
     elif "permission" in rule:
         yield _ByValue(None, "permissions", rule["permission"], rule, sufficient=False)
     elif "all" in rule:
-        yield _General(rule) if needs_login(rule) or user_fields_of(rule) else _Static(rule)
+        yield _General(rule) if _asks_who(rule) else _Static(rule)
     else:
         yield from _query_branches(rule)
+
+
+def _asks_who(rule: Rule) -> bool:
+    """Whether the answer may differ between callers."""
+    if isinstance(rule, str):
+        return rule == "authenticated"
+    for combined in ("any", "all"):
+        if combined in rule:
+            return any(map(_asks_who, rule[combined]))
+    return bool(user_fields_of(rule))
 
 
 def _query_branches(query: Mapping[str, Any]) -> Iterator[_Branch]:

@@ -133,6 +133,7 @@ users = st.none() | st.fixed_dictionaries(
 @example({"ref": "$user._id"}, {"_id": "r", "ref": ObjectId(HEX)}, [{"_id": ObjectId(HEX)}, {"_id": "u1"}], [])
 @example({"a": {"$in": "$user.refs"}}, {"_id": "r", "a": ObjectId(HEX)}, [{"_id": "u1", "refs": [HEX]}], [])
 @example({"permission": "read"}, {"_id": "r"}, [{"_id": "u1", "permissions": "read"}], [])
+@example({"all": [{"any": [{"a": 1}, "authenticated"]}]}, {"_id": "r"}, [{"_id": "u1"}], [])
 @given(rules, records, st.lists(users, max_size=5), st.lists(users, max_size=3))
 def test_an_audience_is_who_passes_when_asked(
     rule: Any, record: Record, inside: list[Record | None], outside: list[Record | None]
