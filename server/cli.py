@@ -38,6 +38,10 @@ users = typer.Typer(help="Give users permissions and other fields that access ru
 cli.add_typer(users, name="users")
 keys = typer.Typer(help="Replace and list the keys that sign an app's access tokens.", no_args_is_help=True)
 cli.add_typer(keys, name="keys")
+secrets = typer.Typer(
+    help="Keep what an app's services elsewhere ask for, such as client secrets.", no_args_is_help=True
+)
+cli.add_typer(secrets, name="secrets")
 
 BY_OPERATOR = {"by": "operator"}
 """In entries of audit logs: whoever runs commands on the server."""
@@ -45,6 +49,7 @@ BY_OPERATOR = {"by": "operator"}
 App = Annotated[str, typer.Argument(help="The appId.")]
 Name = Annotated[str, typer.Argument(help="The user's name.")]
 Permission = Annotated[str, typer.Argument(help="The permission; 'admin' manages API keys.")]
+SecretName = Annotated[str, typer.Argument(help="The secret's name, as the app's declaration speaks of it.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
 
 
@@ -151,6 +156,28 @@ def rotate_keys(
 def list_keys(app: App, data: Data = None) -> None:
     """List an app's signing keys, the oldest first."""
     _run(lambda settings: _list_keys(settings, app), data=data)
+
+
+@secrets.command("set")
+def set_secret(app: App, name: SecretName, data: Data = None) -> None:
+    """Keep a secret, or replace it: the value is asked for, or read from standard input; running servers use it at once."""
+    if sys.stdin.isatty():
+        value = str(typer.prompt("Value", hide_input=True, confirmation_prompt=True))
+    else:
+        value = sys.stdin.read().removesuffix("\n").removesuffix("\r")
+    _run(lambda settings: _set_secret(settings, app, name, value), data=data)
+
+
+@secrets.command("list")
+def list_secrets(app: App, data: Data = None) -> None:
+    """List the names of an app's secrets, with version and date; values are never shown."""
+    _run(lambda settings: _list_secrets(settings, app), data=data)
+
+
+@secrets.command("remove")
+def remove_secret(app: App, name: SecretName, data: Data = None) -> None:
+    """Delete a secret with all its versions."""
+    _run(lambda settings: _remove_secret(settings, app, name), data=data)
 
 
 async def _serve(settings: Settings, file: Path | None) -> None:
@@ -270,6 +297,30 @@ async def _list_keys(settings: Settings, app: str) -> None:
         for record in await backend.keys.records(tenant.id):
             retires = f"until {record.retires_at:%Y-%m-%d %H:%M:%S} UTC" if record.retires_at else "no end"
             typer.echo(f"{record.kid}\t{record.state}\tsince {record.created_at:%Y-%m-%d %H:%M:%S} UTC\t{retires}")
+
+
+async def _set_secret(settings: Settings, app: str, name: str, value: str) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        version = await backend.secrets.put(tenant.id, name, value)
+        backend.audit.add(tenant, "secret-set", subject=name, details={**BY_OPERATOR, "version": version})
+    typer.echo(f"{app}: {name} is kept as version {version}")
+
+
+async def _list_secrets(settings: Settings, app: str) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        for kept in await backend.secrets.names(tenant.id):
+            typer.echo(f"{kept.name}\tversion {kept.version}\tsince {kept.created_at:%Y-%m-%d %H:%M:%S} UTC")
+
+
+async def _remove_secret(settings: Settings, app: str, name: str) -> None:
+    async with open_backend(settings) as backend:
+        tenant = await _tenant(backend, app)
+        if not await backend.secrets.forget(tenant.id, name):
+            raise StartError(f"The app '{app}' has no secret '{name}'")
+        backend.audit.add(tenant, "secret-removed", subject=name, details=BY_OPERATOR)
+    typer.echo(f"{app}: {name} is removed")
 
 
 async def _tenant(backend: Backend, id: str) -> Tenant:

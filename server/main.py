@@ -61,6 +61,7 @@ from services.authentication.tokens import Tokens
 from services.control.catalogue import Catalogue
 from services.control.changes import Changes
 from services.control.keys import MongoKeyStore
+from services.control.secrets import Secrets
 from services.control.tenants import Change, Tenants, control_database
 from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
@@ -97,6 +98,7 @@ class Backend:
         self.key_store = MongoKeyStore(deployment, database=settings.database)
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
+        self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def apply(self, declaration: Declaration) -> list[Change]:
@@ -147,6 +149,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
         backend = Backend(settings, deployment, master)
         stack.push_async_callback(backend.audit.stop)
         await backend.key_store.prepare()
+        await backend.secrets.prepare()
         yield backend
 
 

@@ -35,12 +35,12 @@ class Ended:
     err: str
 
 
-async def run(*arguments: str | Path, env: Mapping[str, str] | None = None) -> Ended:
-    """Runs a command to its end."""
-    process = await _spawn(arguments, env or {})
+async def run(*arguments: str | Path, env: Mapping[str, str] | None = None, typed: str | None = None) -> Ended:
+    """Runs a command to its end; `typed` is what comes by standard input."""
+    process = await _spawn(arguments, env or {}, has_input=typed is not None)
     try:
         async with asyncio.timeout(TIMEOUT):
-            out, err = await process.communicate()
+            out, err = await process.communicate(None if typed is None else typed.encode())
     finally:
         if process.returncode is None:
             process.kill()
@@ -94,7 +94,9 @@ async def serving(*arguments: str | Path, env: Mapping[str, str]) -> AsyncIterat
         errors.cancel()
 
 
-async def _spawn(arguments: tuple[str | Path, ...], env: Mapping[str, str]) -> asyncio.subprocess.Process:
+async def _spawn(
+    arguments: tuple[str | Path, ...], env: Mapping[str, str], *, has_input: bool = False
+) -> asyncio.subprocess.Process:
     inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
     return await asyncio.create_subprocess_exec(
         sys.executable,
@@ -103,7 +105,7 @@ async def _spawn(arguments: tuple[str | Path, ...], env: Mapping[str, str]) -> a
         *map(str, arguments),
         cwd=ROOT,
         env={**inherited, "COLUMNS": "200", **env},
-        stdin=asyncio.subprocess.DEVNULL,
+        stdin=asyncio.subprocess.PIPE if has_input else asyncio.subprocess.DEVNULL,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
