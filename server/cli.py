@@ -15,8 +15,10 @@ import uvloop
 from hooks.errors import FeathersError
 from hooks.tenant import TENANT_ID, Tenant
 from server import logs
+from server.backend import Backend, StartError, open_backend
 from server.documents.typescript import typescript
-from server.main import Backend, Roost, StartError, configure, open_backend
+from server.main import Roost
+from server.modules import configure
 from server.settings import Settings, SettingsError, load
 from services import declaration
 from services.control.tenants import Change
@@ -240,7 +242,7 @@ async def _types(settings: Settings, id: str, out: Path | None) -> None:
         if tenant is None:
             raise StartError(f"There is no tenant '{id}'")
         roost = Roost(backend, stack)
-        stack.callback(roost.passwords.close)
+        stack.callback(roost.people.passwords.close)
         for module in settings.modules:
             await configure(roost.app, module)
         text = typescript(describe(tenant, roost.app))

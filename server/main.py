@@ -3,77 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
-import inspect
 import signal
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 
 import structlog
 from aiohttp import web
 
-from hooks.context import HookContext
-from hooks.errors import FeathersError
-from hooks.limit import limit
 from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.addresses import Addresses
+from server.backend import Backend, StartError, open_backend
 from server.connections import Connections
 from server.cors import PollingOrigins
 from server.documents.routes import Documents
 from server.engine import Engine, Listener, Options
 from server.health import Health
 from server.jwks import Jwks
-from server.logins import CHANGING, ENDING, Logins
+from server.modules import configure
 from server.outbound import Outbound
 from server.pages import Pages
+from server.people import QUIET, People
 from server.publish import Publisher
 from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
-from services import rooms, sessions
-from services.accounts.hooks import account_hooks, hush_users
-from services.accounts.letters import Letters
-from services.accounts.service import PATH as ACCOUNTS
-from services.accounts.service import AccountsService
-from services.accounts.tokens import AccountTokens
-from services.api_keys import API_KEYS_RULES, ApiKeysService
-from services.api_keys import PATH as API_KEYS
+from services import rooms
+from services.accounts.hooks import hush_users
 from services.application import Application, Storage
-from services.audit import AUDIT_RULES, Audit, AuditLogService
+from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
-from services.audited import note_applied, watch_services
-from services.authentication.api_keys import ApiKeys
-from services.authentication.attempts import Attempts, account_attempt, login_attempt, sign_up_attempt
-from services.authentication.directory import Directory
-from services.authentication.external import ExternalStrategy
-from services.authentication.identities import Identities
-from services.authentication.keys import Keys
-from services.authentication.keysets import KeySets
-from services.authentication.ledger import Ledger
-from services.authentication.master import MasterKey
-from services.authentication.passwords import Passwords
-from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
-from services.authentication.tokens import Tokens
+from services.audited import watch_services
 from services.control.catalogue import Catalogue
-from services.control.changes import Changes
-from services.control.keys import MongoKeyStore
-from services.control.secrets import Secrets
-from services.control.tenants import Change, Tenants, control_database
-from services.database.deployment import Deployment
-from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
+from services.control.tenants import control_database
 from services.declaration import Declaration
 from services.declared import DeclaredServices
-from services.errands import Errands
 from services.isolation import Isolation
-from services.mail.mailers import choose_mailer
-from services.mail.message import Mailer
-from services.mail.outbox import Outbox
-from services.registration import HooksByKind
-from services.users import USERS_RULES, UsersService, session_hooks, users_hooks
 
 log = structlog.get_logger()
 
@@ -83,74 +51,6 @@ LAST_CALLS = 10.0
 """Seconds that running calls have to end when the server stops."""
 LAST_ANSWERS = 5.0
 """Seconds that running requests have to end when the server stops."""
-
-
-class StartError(Exception):
-    """The server cannot start; the sentence says what to do."""
-
-
-class Backend:
-    """What lies below the transports and is shared with the command line: the database, the keys and the tenants."""
-
-    def __init__(self, settings: Settings, deployment: Deployment, master: MasterKey) -> None:
-        self.settings = settings
-        self.deployment = deployment
-        self.key_store = MongoKeyStore(deployment, database=settings.database)
-        self.keys = Keys(self.key_store, master)
-        self.tenants = Tenants(deployment, self.keys, database=settings.database)
-        self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
-        self.audit = Audit(Isolation(deployment), days=settings.audit_days)
-
-    async def apply(self, declaration: Declaration) -> list[Change]:
-        """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
-        before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
-        changes = await self.tenants.apply(declaration)
-        for change in changes:
-            tenant = await self.tenants.get(change.tenant)
-            if tenant is not None and change.outcome != "unchanged":
-                note_applied(self.audit, change, before[change.tenant], tenant)
-        return changes
-
-
-@asynccontextmanager
-async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Backend]:
-    """The backend of these settings, with the embedded mongod started or joined when no URI is set.
-
-    `listeners` hear of every database command.
-
-    Raises:
-        StartError: no MongoDB, or no master key.
-    """
-    master = _master_key(settings)
-    async with AsyncExitStack() as stack:
-        if settings.mongodb_uri is not None:
-            uri = settings.mongodb_uri.get_secret_value()
-        else:
-            try:
-                mongod = await EmbeddedMongod.start(settings.data, settings.mongod_port)
-            except EmbeddedMongodError as error:
-                raise StartError(str(error)) from error
-            stack.push_async_callback(mongod.stop)
-            uri = mongod.uri
-        deployment = Deployment(
-            uri,
-            max_time_ms=settings.query_time,
-            pool_size=settings.mongo_pool,
-            path=settings.mongo_path,
-            event_listeners=listeners,
-        )
-        try:
-            await deployment.open()
-        except FeathersError as error:
-            if settings.mongodb_uri is None:
-                raise
-            raise StartError(f"ROOST_MONGODB_URI: {error.message}") from error
-        stack.push_async_callback(deployment.close)
-        backend = Backend(settings, deployment, master)
-        stack.push_async_callback(backend.audit.stop)
-        await backend.key_store.prepare()
-        await backend.secrets.prepare()
-        yield backend
 
 
 class Roost:
@@ -172,83 +72,15 @@ class Roost:
         self.app.deliver = hush_users(Publisher(self.app.publishers))
         self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
-        self.passwords = Passwords()
         self.addresses = Addresses(settings.trusted_proxies)
-        attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
-        self.ledger = Ledger(isolation, self.connections)
-        self.api_keys = ApiKeys(isolation, self.connections)
         self.outbound = Outbound(allow_private=settings.outbound_private)
-        tokens = Tokens(backend.keys, lifetime=settings.token_lifetime)
-        directory = Directory(self.app)
-        identities = Identities(isolation, directory)
-        self.authentication = AuthenticationService(
-            self.app,
-            tokens,
-            self.passwords,
-            self.ledger,
-            self.api_keys,
-            external=ExternalStrategy(identities, KeySets(self.outbound.get)),
-            sessions=self.connections,
-        )
-        self.logins = Logins(
-            self.connections,
-            self.authentication,
-            directory=directory,
-            tokens=tokens,
-            signing=backend.keys,
-            sessions=self.ledger,
-            keys=self.api_keys,
-        )
-        self.catalogue.on_change(self.logins.follow_tenant)
-        self.changes = Changes(
-            deployment,
-            database=settings.database,
-            updates=CHANGING,
-            deletions=ENDING,
-        )
-        self.app.authenticator = self.authentication.authenticate
-        self.app.use(
-            "authentication",
-            self.authentication,
-            rules=AUTHENTICATION_RULES,
-            hooks={
-                "around": {"create": [limit(attempts, login_attempt)]},
-                "before": {"all": [silence]},
-                "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
-            },
-        )
-        users = self.app.use(
-            "users",
-            UsersService(isolation, self.app.asked_fields),
-            rules=USERS_RULES,
-            hooks=users_hooks(self.passwords),
-        )
-        users.add_hooks({"around": {"create": [limit(attempts, sign_up_attempt)]}})
-        users.add_hooks(session_hooks(self.ledger, identities))
-        for event in ("patched", "updated", "removed"):
-            users.on(event, self._follow_user)
-        quiet: HooksByKind = {"before": {"all": [silence]}}
-        self.app.use(sessions.PATH, sessions.SessionsService(self.ledger), rules=sessions.SESSIONS_RULES, hooks=quiet)
-        keys_service = ApiKeysService(self.api_keys, directory)
-        self.app.use(API_KEYS, keys_service, rules=API_KEYS_RULES, hooks=quiet)
-        self.outbox = Outbox(_mailer(settings))
-        self.errands = Errands("accounts", at_once=8, most=1000)
-        account_tokens = AccountTokens(isolation)
-        letters = Letters(self.outbox, account_tokens)
-        users.add_hooks(account_hooks(account_tokens, letters, self.errands))
-        self.app.use(
-            ACCOUNTS,
-            AccountsService(
-                self.app, account_tokens, letters, self.errands, self.passwords, asked=self.app.asked_fields
-            ),
-            rules={"create": "public"},
-            hooks={"around": {"create": [limit(attempts, account_attempt)]}, "before": {"all": [silence]}},
-        )
+        self.people = People(self.app, backend, isolation, self.connections, self.outbound)
+        self.catalogue.on_change(self.people.logins.follow_tenant)
         watch_services(self.app, backend.audit)
-        self.app.use(AUDIT_LOG, AuditLogService(isolation), rules=AUDIT_RULES, hooks=quiet)
-        self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks={"before": {"all": [silence]}})
+        self.app.use(AUDIT_LOG, AuditLogService(isolation), rules=AUDIT_RULES, hooks=QUIET)
+        self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         self.engine = Engine(
-            Sockets(self.app, self.catalogue, self.connections, self.authentication, self.addresses),
+            Sockets(self.app, self.catalogue, self.connections, self.people.authentication, self.addresses),
             Options(max_connections=settings.max_connections),
         )
         self.pages = Pages(settings.example)
@@ -314,17 +146,11 @@ class Roost:
         log.info("stopping")
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        stack.callback(self.passwords.close)
-        stack.push_async_callback(self.outbox.stop)
-        stack.push_async_callback(self.errands.stop)
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.load_all()
         await self.backend.tenants.prepare_own_collections()
-        stack.callback(self.logins.close)
-        await self.logins.watch_keys()
-        await self.changes.start(self.logins.hear, self.logins.review)
-        stack.push_async_callback(self.changes.stop)
+        await self.people.start(stack)
         stack.push_async_callback(self.outbound.close)
         await self.app.setup()
         stack.push_async_callback(self.app.teardown)
@@ -370,18 +196,6 @@ class Roost:
         )
         return web_app
 
-    def _tell_login(self, context: HookContext) -> None:
-        if context.params.provider is not None:
-            self.app.happen("login", context.result, context.params)
-
-    def _tell_logout(self, context: HookContext) -> None:
-        if context.params.provider is not None:
-            self.app.happen("logout", context.result, context.params)
-
-    async def _follow_user(self, user: Any, context: HookContext) -> None:
-        """Live connections see their user's changes at once, and a removed user is logged out."""
-        await self.logins.follow_user(context.tenant.id, user, removed=context.method == "remove")
-
 
 TENANCY_HOOKS: dict[str, Any] = {
     "before": {
@@ -392,50 +206,3 @@ TENANCY_HOOKS: dict[str, Any] = {
     }
 }
 """Around every service of every tenant."""
-
-
-def silence(context: HookContext) -> None:
-    """A before hook: the call sends no event."""
-    context.event = None
-
-
-async def configure(app: Application, module: str) -> None:
-    """Lets a module add its services and hooks by its `configure(app)`, which may be async.
-
-    Raises:
-        StartError: it cannot be imported, or has no such function.
-    """
-    try:
-        found = importlib.import_module(module)
-    except ImportError as error:
-        raise StartError(f"ROOST_MODULES: '{module}' cannot be imported: {error}") from error
-    if not callable(getattr(found, "configure", None)):
-        raise StartError(f"ROOST_MODULES: '{module}' does not define configure(app)")
-    outcome = found.configure(app)
-    if inspect.isawaitable(outcome):
-        await outcome
-
-
-def _mailer(settings: Settings) -> Mailer:
-    url = None if settings.smtp_url is None else settings.smtp_url.get_secret_value()
-    try:
-        return choose_mailer(url, settings.mail_from, settings.data / "mail")
-    except ValueError as error:
-        raise StartError(str(error)) from error
-
-
-def _master_key(settings: Settings) -> MasterKey:
-    if settings.master_key is not None:
-        try:
-            return MasterKey.parse(settings.master_key.get_secret_value())
-        except ValueError as error:
-            raise StartError(f"ROOST_MASTER_KEY: {error}") from error
-    if settings.mongodb_uri is not None:
-        raise StartError(
-            "ROOST_MASTER_KEY must be set with ROOST_MONGODB_URI: it opens the signing keys in that database. "
-            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
-        )
-    try:
-        return MasterKey.in_directory(settings.data)
-    except OSError as error:
-        raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error

@@ -78,8 +78,8 @@ class Mailbox:
 
     async def news(self) -> list[Letter]:
         """The mails that have come since this was last asked, once all that was to be done has been done."""
-        await self.roost.errands.settled()
-        await self.roost.outbox.settled()
+        await self.roost.people.errands.settled()
+        await self.roost.people.outbox.settled()
         return await asyncio.to_thread(self._read)
 
     async def one(self) -> Letter:

@@ -208,7 +208,7 @@ async def test_answers_take_as_long_whoever_exists(roosts: StartRoost, tmp_path:
                     times.append(await seconds(person.call("users", "create", data={"email": email, "password": NEW})))
                 else:
                     times.append(await seconds(person.ask(action, email=email)))
-                await roost.errands.settled()
-                await roost.outbox.settled()
+                await roost.people.errands.settled()
+                await roost.people.outbox.settled()
         difference = abs(statistics.median(known) - statistics.median(unknown))
         assert difference < 0.005, (action, statistics.median(known), statistics.median(unknown))

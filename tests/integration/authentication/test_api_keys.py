@@ -163,7 +163,7 @@ async def test_a_key_expires_in_place(served: Roost, admin: str) -> None:
         keys = served.backend.deployment.client[served.settings.database]["api_keys"]
         past = {"$set": {"expires_at": datetime.now(UTC)}}
         await keys.update_one({"_id": {"a": "acme", "i": made["_id"]}}, past)
-        served.api_keys._recent.drop(("acme", made["_id"]))
+        served.people.api_keys._recent.drop(("acme", made["_id"]))
         assert (await http.request("GET", "/notes")).json == INVALID
         served.connections._expire(connection, 0.0)
         assert await is_out(socket)
@@ -297,7 +297,7 @@ async def test_what_makes_no_key(served: Roost, admin: str, data: Any) -> None:
 async def test_a_tenant_has_a_bounded_number_of_keys(served: Roost) -> None:
     async with rest(served, "globex", Authorization=f"Bearer {await admin_token(served, 'globex')}") as http:
         for _ in range(100 - len(await http.call("find", "api-keys"))):
-            await served.api_keys.create(tenant_of(served, "globex"), {"name": "x", "scopes": ["*"]}, "test")
+            await served.people.api_keys.create(tenant_of(served, "globex"), {"name": "x", "scopes": ["*"]}, "test")
         assert (await refused(http, "create", "api-keys", {"name": "x", "scopes": ["*"]})).code == 400
         assert len(await http.call("find", "api-keys")) == 100
 
@@ -324,7 +324,7 @@ async def test_no_user_logs_in_under_the_id_of_a_key(served: Roost, admin: str) 
             http, "create", "authentication", {"strategy": "local", "username": name, "password": "secret-123"}
         )
         assert error.code == 401
-        token, _ = await served.logins._tokens.issue(tenant, id)
+        token, _ = await served.people.logins._tokens.issue(tenant, id)
         assert (await http.request("GET", "/users", headers={"Authorization": f"Bearer {token}"})).status == 401
 
 

@@ -125,7 +125,7 @@ async def test_what_is_no_login_is_refused_in_feathers_words(roost: Roost) -> No
     params = Params(tenant=await tenant_of(roost, "acme"), provider="rest")
     for data, message in NO_LOGINS:
         with pytest.raises(NotAuthenticated) as caught:
-            await roost.authentication.create(data, params)
+            await roost.people.authentication.create(data, params)
         assert caught.value.message == message, data
 
 
@@ -196,7 +196,7 @@ class Counting(Passwords):
 
 async def test_unknown_users_cost_what_wrong_passwords_cost(roost: Roost, bob: Client) -> None:
     passwords = Counting()
-    roost.authentication.register("local", LocalStrategy(Directory(roost.app), passwords))
+    roost.people.authentication.register("local", LocalStrategy(Directory(roost.app), passwords))
     for name in ("bob", "nobody", "b" * 1000, "\ud800", ""):
         before = passwords.computed
         assert await refused(bob, {"strategy": "local", "username": name, "password": "wrong horse"}) == INVALID_LOGIN
@@ -260,7 +260,12 @@ class Live:
         self.tokens = Tokens(roost.backend.keys, clock=lambda: time.time() + self.later)
         self.later = 0.0
         self.service = AuthenticationService(
-            roost.app, self.tokens, roost.passwords, roost.ledger, roost.api_keys, sessions=self.sessions
+            roost.app,
+            self.tokens,
+            roost.people.passwords,
+            roost.people.ledger,
+            roost.people.api_keys,
+            sessions=self.sessions,
         )
         self.socket = Socket("s1", tenant)
 

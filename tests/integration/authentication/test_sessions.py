@@ -261,12 +261,12 @@ async def test_a_login_that_began_before_the_new_password_does_not_outlive_it(se
                 return proof
 
         directory = Directory(served.app)
-        served.authentication.register("local", Interrupted(directory, served.passwords))
+        served.people.authentication.register("local", Interrupted(directory, served.people.passwords))
         try:
             login = {"strategy": "local", "username": name, "password": PASSWORD}
             error = await refused(phone, "create", "authentication", login, {})
         finally:
-            served.authentication.register("local", LocalStrategy(directory, served.passwords))
+            served.people.authentication.register("local", LocalStrategy(directory, served.people.passwords))
         assert error.code == 401
         assert await is_out(phone)
         assert len(await desk.call("find", "sessions", {})) == 1
@@ -283,15 +283,15 @@ async def test_a_session_that_ends_while_its_login_is_answered_logs_nothing_in(s
 
             async def issue(self, tenant: Tenant, user_id: str, session: str | None = None) -> tuple[str, Payload]:
                 issued = await super().issue(tenant, user_id, session)
-                await served.ledger.end_all(tenant, user_id)
+                await served.people.ledger.end_all(tenant, user_id)
                 return issued
 
         service = AuthenticationService(
             served.app,
             Interrupted(served.backend.keys),
-            served.passwords,
-            served.ledger,
-            served.api_keys,
+            served.people.passwords,
+            served.people.ledger,
+            served.people.api_keys,
             sessions=served.connections,
         )
         params = Params(tenant=tenant_of(served, "acme"), provider="socketio", connection=connection)
@@ -315,8 +315,8 @@ async def test_a_session_that_ends_while_its_login_is_answered_logs_nothing_in(s
 async def test_a_device_is_known_by_its_network_alone(served: Roost, address: str, network: str | None) -> None:
     user_id, params = fresh("user"), own_params(served)
     params.address = address
-    await served.ledger.begin(params, user_id, served.ledger.now(), 600, keep=False)
-    [session] = await served.ledger.find(params.tenant, user_id)
+    await served.people.ledger.begin(params, user_id, served.people.ledger.now(), 600, keep=False)
+    [session] = await served.people.ledger.find(params.tenant, user_id)
     assert session["device"] == {"agent": None, "network": network}
 
 
@@ -328,7 +328,7 @@ async def test_tokens_without_a_session_end_with_the_user_s_logins_too(served: R
         token, payload = await early.issue(tenant, user["_id"])
         assert "sid" not in payload
         assert await status(http, {"accessToken": token}) == 200
-        await served.ledger.end_all(tenant, user["_id"])
+        await served.people.ledger.end_all(tenant, user["_id"])
         assert await status(http, {"accessToken": token}) == 401
         token, _ = await Tokens(served.backend.keys).issue(tenant, user["_id"])
         assert await status(http, {"accessToken": token}) == 200
@@ -398,8 +398,10 @@ async def test_the_list_is_bounded(served: Roost) -> None:
         name, user = await sign_up(http)
         tenant = tenant_of(served, "acme")
         for _ in range(105):
-            await served.ledger.begin(own_params(served), user["_id"], served.ledger.now(), 600, keep=False)
-        assert len(await served.ledger.find(tenant, user["_id"])) == 100
+            await served.people.ledger.begin(
+                own_params(served), user["_id"], served.people.ledger.now(), 600, keep=False
+            )
+        assert len(await served.people.ledger.find(tenant, user["_id"])) == 100
         answer = await log_in(http, name)
         removed = await http.request("DELETE", "/sessions", headers=bearer(answer))
         assert len(removed.json) == 106
@@ -409,10 +411,12 @@ async def test_an_expired_session_is_no_more(served: Roost) -> None:
     async with connect(served, "acme") as ada, rest(served, "acme") as http:
         name, user = await sign_up(http)
         answer = await log_in(ada, name)
-        session = await served.ledger.begin(own_params(served), user["_id"], served.ledger.now(), -1, keep=False)
+        session = await served.people.ledger.begin(
+            own_params(served), user["_id"], served.people.ledger.now(), -1, keep=False
+        )
         assert session.id not in str(await ada.call("find", "sessions", {}))
         token, _ = await Tokens(served.backend.keys).issue(tenant_of(served, "acme"), user["_id"], session.id)
-        served.ledger._recent.drop(("acme", session.id))
+        served.people.ledger._recent.drop(("acme", session.id))
         assert await status(http, {"accessToken": token}) == 401
         assert await status(http, answer) == 200
 
@@ -426,7 +430,7 @@ async def test_use_is_noted_once_a_minute(served: Roost) -> None:
         key = {"_id": {"a": "acme", "i": id}}
 
         async def used() -> Any:
-            served.ledger._recent.drop(("acme", id))
+            served.people.ledger._recent.drop(("acme", id))
             assert await status(http, answer) == 200
             return (await sessions.find_one(key) or {})["last_use"]
 

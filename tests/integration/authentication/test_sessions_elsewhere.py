@@ -56,7 +56,7 @@ async def test_another_server_logs_out_too(roosts: StartRoost) -> None:
 
 async def test_a_server_that_hears_of_nothing_believes_a_session_for_five_seconds_at_most(roosts: StartRoost) -> None:
     here, there = await both(roosts)
-    await there.changes.stop()
+    await there.people.changes.stop()
     async with rest(here, "acme") as http, rest(there, "acme") as deaf:
         name, _ = await sign_up(http)
         answer = await log_in(http, name)
@@ -71,13 +71,13 @@ async def test_a_server_that_hears_of_nothing_believes_a_session_for_five_second
         id = answer["authentication"]["payload"]["sid"]
         await http.request("DELETE", f"/sessions/{id}", headers=bearer(answer))
         assert await status(deaf, answer) == 200, "still believed"
-        there.ledger._recent._fresh = 0.0
+        there.people.ledger._recent._fresh = 0.0
         assert await status(deaf, answer) == 401
 
 
 async def test_a_server_that_was_deaf_looks_at_all_its_logins_again(roosts: StartRoost) -> None:
     here, there = await both(roosts)
-    await there.changes.stop()
+    await there.people.changes.stop()
     async with connect(here, "acme") as desk, connect(there, "acme") as phone, connect(there, "acme") as bob:
         name, user = await sign_up(desk)
         await log_in(desk, name)
@@ -85,8 +85,8 @@ async def test_a_server_that_was_deaf_looks_at_all_its_logins_again(roosts: Star
         await bob.sign_up(fresh())
         await desk.call("remove", "sessions", None, {})
         assert await is_in(phone)
-        there.ledger._recent._fresh = 0.0
-        await there.logins.review()
+        there.people.ledger._recent._fresh = 0.0
+        await there.people.logins.review()
         assert await is_out(phone)
         assert await is_in(bob)
         members = [*there.app.channels.members("acme", [AUTHENTICATED])]

@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from server.main import Backend, Roost, open_backend
+from server.backend import Backend, open_backend
+from server.main import Roost
 from services.control.catalogue import Catalogue
 from services.declaration import parse
 from tests.support.client import TIMEOUT, Rest, connect, handshake, outcome, rest, until

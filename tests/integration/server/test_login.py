@@ -245,7 +245,7 @@ async def test_a_socket_that_leaves_during_its_login_leaves_nothing(roosts: Star
             async with connect(roost, "acme") as leaver:
                 data = {"strategy": "local", "username": "ada", "password": "secret-123"}
                 await leaver.sio.emit("create", ("authentication", data, {}))
-        await until(lambda: roost.connections.count() == 1 and not roost.passwords._pending)
+        await until(lambda: roost.connections.count() == 1 and not roost.people.passwords._pending)
         await ada.login("ada")
         members = [*roost.app.channels.members("acme", [AUTHENTICATED, EVERYONE])]
         assert len(members) == 1

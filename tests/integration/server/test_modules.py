@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from server.main import Roost, StartError
+from server.backend import StartError
+from server.main import Roost
 from tests.conftest import StartRoost
 from tests.support.client import Client, connect, fresh, outcome, rest
 from tests.support.roost import start_roost

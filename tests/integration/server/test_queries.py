@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from server.main import Roost, open_backend
+from server.backend import open_backend
+from server.main import Roost
 from services.declaration import parse
 from tests.conftest import StartRoost
 from tests.support.client import Caller, CallError, Client, Rest, connect, outcome, rest, until

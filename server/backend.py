@@ -1,0 +1,106 @@
+"""The backend: what lies below the transports, and is shared with the command line."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from hooks.errors import FeathersError
+from server.settings import Settings
+from services.audit import Audit
+from services.audited import note_applied
+from services.authentication.keys import Keys
+from services.authentication.master import MasterKey
+from services.control.keys import MongoKeyStore
+from services.control.secrets import Secrets
+from services.control.tenants import Change, Tenants
+from services.database.deployment import Deployment
+from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
+from services.declaration import Declaration
+from services.isolation import Isolation
+
+
+class StartError(Exception):
+    """The server cannot start; the sentence says what to do."""
+
+
+class Backend:
+    """What lies below the transports and is shared with the command line: the database, the keys and the tenants."""
+
+    def __init__(self, settings: Settings, deployment: Deployment, master: MasterKey) -> None:
+        self.settings = settings
+        self.deployment = deployment
+        self.key_store = MongoKeyStore(deployment, database=settings.database)
+        self.keys = Keys(self.key_store, master)
+        self.tenants = Tenants(deployment, self.keys, database=settings.database)
+        self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
+        self.audit = Audit(Isolation(deployment), days=settings.audit_days)
+
+    async def apply(self, declaration: Declaration) -> list[Change]:
+        """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
+        before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
+        changes = await self.tenants.apply(declaration)
+        for change in changes:
+            tenant = await self.tenants.get(change.tenant)
+            if tenant is not None and change.outcome != "unchanged":
+                note_applied(self.audit, change, before[change.tenant], tenant)
+        return changes
+
+
+@asynccontextmanager
+async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Backend]:
+    """The backend of these settings, with the embedded mongod started or joined when no URI is set.
+
+    `listeners` hear of every database command.
+
+    Raises:
+        StartError: no MongoDB, or no master key.
+    """
+    master = _master_key(settings)
+    async with AsyncExitStack() as stack:
+        if settings.mongodb_uri is not None:
+            uri = settings.mongodb_uri.get_secret_value()
+        else:
+            try:
+                mongod = await EmbeddedMongod.start(settings.data, settings.mongod_port)
+            except EmbeddedMongodError as error:
+                raise StartError(str(error)) from error
+            stack.push_async_callback(mongod.stop)
+            uri = mongod.uri
+        deployment = Deployment(
+            uri,
+            max_time_ms=settings.query_time,
+            pool_size=settings.mongo_pool,
+            path=settings.mongo_path,
+            event_listeners=listeners,
+        )
+        try:
+            await deployment.open()
+        except FeathersError as error:
+            if settings.mongodb_uri is None:
+                raise
+            raise StartError(f"ROOST_MONGODB_URI: {error.message}") from error
+        stack.push_async_callback(deployment.close)
+        backend = Backend(settings, deployment, master)
+        stack.push_async_callback(backend.audit.stop)
+        await backend.key_store.prepare()
+        await backend.secrets.prepare()
+        yield backend
+
+
+def _master_key(settings: Settings) -> MasterKey:
+    if settings.master_key is not None:
+        try:
+            return MasterKey.parse(settings.master_key.get_secret_value())
+        except ValueError as error:
+            raise StartError(f"ROOST_MASTER_KEY: {error}") from error
+    if settings.mongodb_uri is not None:
+        raise StartError(
+            "ROOST_MASTER_KEY must be set with ROOST_MONGODB_URI: it opens the signing keys in that database. "
+            "Make one with: python -c 'import secrets; print(secrets.token_urlsafe(32))'"
+        )
+    try:
+        return MasterKey.in_directory(settings.data)
+    except OSError as error:
+        raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error

@@ -1,0 +1,153 @@
+"""The people and programs of an app: their services, logins and mails, put together."""
+
+from __future__ import annotations
+
+from contextlib import AsyncExitStack
+from typing import Any
+
+from hooks.context import HookContext
+from hooks.limit import limit
+from hooks.silence import silence
+from server.backend import Backend, StartError
+from server.connections import Connections
+from server.logins import CHANGING, ENDING, Logins
+from server.outbound import Outbound
+from server.settings import Settings
+from services import sessions
+from services.accounts.hooks import account_hooks
+from services.accounts.letters import Letters
+from services.accounts.service import PATH as ACCOUNTS
+from services.accounts.service import AccountsService
+from services.accounts.tokens import AccountTokens
+from services.api_keys import API_KEYS_RULES, ApiKeysService
+from services.api_keys import PATH as API_KEYS
+from services.application import Application
+from services.authentication.api_keys import ApiKeys
+from services.authentication.attempts import Attempts, account_attempt, login_attempt, sign_up_attempt
+from services.authentication.directory import Directory
+from services.authentication.external import ExternalStrategy
+from services.authentication.identities import Identities
+from services.authentication.keysets import KeySets
+from services.authentication.ledger import Ledger
+from services.authentication.passwords import Passwords
+from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
+from services.authentication.tokens import Tokens
+from services.control.changes import Changes
+from services.errands import Errands
+from services.isolation import Isolation
+from services.mail.mailers import choose_mailer
+from services.mail.message import Mailer
+from services.mail.outbox import Outbox
+from services.registration import HooksByKind
+from services.users import USERS_RULES, UsersService, session_hooks, users_hooks
+
+QUIET: HooksByKind = {"before": {"all": [silence]}}
+
+
+class People:
+    """Registers the services `authentication users sessions api-keys accounts`, and keeps live logins true."""
+
+    def __init__(
+        self, app: Application, backend: Backend, isolation: Isolation, connections: Connections, outbound: Outbound
+    ) -> None:
+        settings = backend.settings
+        self._app = app
+        self._isolation = isolation
+        self.passwords = Passwords()
+        self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
+        self.ledger = Ledger(isolation, connections)
+        self.api_keys = ApiKeys(isolation, connections)
+        self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime)
+        self.directory = Directory(app)
+        self.identities = Identities(isolation, self.directory)
+        self.authentication = AuthenticationService(
+            app,
+            self.tokens,
+            self.passwords,
+            self.ledger,
+            self.api_keys,
+            external=ExternalStrategy(self.identities, KeySets(outbound.get)),
+            sessions=connections,
+        )
+        self.logins = Logins(
+            connections,
+            self.authentication,
+            directory=self.directory,
+            tokens=self.tokens,
+            signing=backend.keys,
+            sessions=self.ledger,
+            keys=self.api_keys,
+        )
+        self.changes = Changes(backend.deployment, database=settings.database, updates=CHANGING, deletions=ENDING)
+        self.outbox = Outbox(_mailer(settings))
+        self.errands = Errands("accounts", at_once=8, most=1000)
+        app.authenticator = self.authentication.authenticate
+        self._use_authentication()
+        self._use_users()
+        app.use(sessions.PATH, sessions.SessionsService(self.ledger), rules=sessions.SESSIONS_RULES, hooks=QUIET)
+        keys_service = ApiKeysService(self.api_keys, self.directory)
+        app.use(API_KEYS, keys_service, rules=API_KEYS_RULES, hooks=QUIET)
+
+    async def start(self, stack: AsyncExitStack) -> None:
+        """Begins to follow what happens to logins elsewhere."""
+        stack.callback(self.passwords.close)
+        stack.push_async_callback(self.outbox.stop)
+        stack.push_async_callback(self.errands.stop)
+        stack.callback(self.logins.close)
+        await self.logins.watch_keys()
+        await self.changes.start(self.logins.hear, self.logins.review)
+        stack.push_async_callback(self.changes.stop)
+
+    def _use_authentication(self) -> None:
+        self._app.use(
+            "authentication",
+            self.authentication,
+            rules=AUTHENTICATION_RULES,
+            hooks={
+                "around": {"create": [limit(self.attempts, login_attempt)]},
+                "before": {"all": [silence]},
+                "after": {"create": [self._tell_login], "remove": [self._tell_logout]},
+            },
+        )
+
+    def _use_users(self) -> None:
+        asked = self._app.asked_fields
+        users = self._app.use(
+            "users",
+            UsersService(self._isolation, asked),
+            rules=USERS_RULES,
+            hooks=users_hooks(self.passwords),
+        )
+        users.add_hooks({"around": {"create": [limit(self.attempts, sign_up_attempt)]}})
+        users.add_hooks(session_hooks(self.ledger, self.identities))
+        for event in ("patched", "updated", "removed"):
+            users.on(event, self._follow_user)
+        account_tokens = AccountTokens(self._isolation)
+        letters = Letters(self.outbox, account_tokens)
+        users.add_hooks(account_hooks(account_tokens, letters, self.errands))
+        self._app.use(
+            ACCOUNTS,
+            AccountsService(self._app, account_tokens, letters, self.errands, self.passwords, asked=asked),
+            rules={"create": "public"},
+            hooks={"around": {"create": [limit(self.attempts, account_attempt)]}, "before": {"all": [silence]}},
+        )
+
+    def _tell_login(self, context: HookContext) -> None:
+        if context.params.provider is not None:
+            self._app.happen("login", context.result, context.params)
+
+    def _tell_logout(self, context: HookContext) -> None:
+        if context.params.provider is not None:
+            self._app.happen("logout", context.result, context.params)
+
+    async def _follow_user(self, user: Any, context: HookContext) -> None:
+        """Live connections see their user's changes at once, and a removed user is logged out."""
+        await self.logins.follow_user(context.tenant.id, user, removed=context.method == "remove")
+
+
+def _mailer(settings: Settings) -> Mailer:
+    url = None if settings.smtp_url is None else settings.smtp_url.get_secret_value()
+    try:
+        return choose_mailer(url, settings.mail_from, settings.data / "mail")
+    except ValueError as error:
+        raise StartError(str(error)) from error
