@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import structlog
 from bson import ObjectId
@@ -22,6 +22,8 @@ from services import search
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
 
 log = structlog.get_logger()
+
+_T = TypeVar("_T")
 
 MAX_ID = 256
 
@@ -52,6 +54,10 @@ class Isolation:
         if placement.cluster != "default":
             raise Unavailable("The app's data is kept on a cluster that this server does not know.")
         return ScopedCollection(collection, tenant.id, searched)
+
+    async def transaction(self, tenant: Tenant, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Does work on the tenant's records whose effects are kept all together or not at all: see `Store.transaction`."""
+        return await self._store.transaction(work)
 
 
 class ScopedCollection:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from datetime import UTC
-from typing import Any
+from typing import Any, TypeVar
 
 import bson
 from bson import CodecOptions
@@ -18,6 +18,8 @@ from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 from services.predicate import compile_filter, sort_documents
 from services.store import Collection, Document, Filter, Namespace, Sort
+
+_T = TypeVar("_T")
 
 _CODEC: CodecOptions[Document] = CodecOptions(tz_aware=True, tzinfo=UTC)
 
@@ -45,6 +47,16 @@ class MemoryStore:
             found = self._collections[namespace] = MemoryCollection(namespace, unique)
         return found
 
+    async def transaction(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """As of any store; but what others change while the work goes on is undone with it when it fails."""
+        before = {namespace: collection.snapshot() for namespace, collection in self._collections.items()}
+        try:
+            return await work()
+        except BaseException:
+            for namespace, collection in self._collections.items():
+                collection.restore(before.get(namespace, {}))
+            raise
+
 
 class MemoryCollection:
     """Implements `services.store.Collection`: each tenant's documents in a dictionary of their own."""
@@ -57,6 +69,16 @@ class MemoryCollection:
     @property
     def namespace(self) -> Namespace:
         return self._namespace
+
+    def snapshot(self) -> Mapping[str, Mapping[Any, Document]]:
+        """All documents as they are now, by tenant and id."""
+        return {id: {key: _copy(kept) for key, kept in own.items()} for id, own in self._tenants.items()}
+
+    def restore(self, snapshot: Mapping[str, Mapping[Any, Document]]) -> None:
+        """Has the documents of a snapshot again, and no others."""
+        self._tenants.clear()
+        for id, own in snapshot.items():
+            self._tenants[id] = dict(own)
 
     async def find(
         self,

@@ -6,9 +6,11 @@ knows about tenants: `services/isolation.py` wraps each collection before a serv
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+_T = TypeVar("_T")
 
 Document = dict[str, Any]
 Filter = Mapping[str, Any]
@@ -80,4 +82,11 @@ class Store(Protocol):
 
     def collection(self, namespace: Namespace) -> Collection:
         """The collection of that name; nothing is sent."""
+        ...
+
+    async def transaction(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """Does work whose reads and writes take effect as a whole or not at all; it may be done several times.
+
+        All effects of the work have to be in this store. Inside of another transaction it becomes a part of that one.
+        """
         ...

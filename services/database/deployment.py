@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pymongo import AsyncMongoClient
 from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure
 from pymongo.monitoring import CommandListener
 
 from hooks.errors import Unavailable
-from services.database import schema
+from services.database import schema, transaction
 from services.database.command_events import CommandEvents
 from services.database.driver import DriverCollection
 from services.database.faults import DRIVER_ERRORS
@@ -21,6 +21,8 @@ from services.database.group_commit import GroupCommit
 from services.database.lean import LeanCollection
 from services.database.runner import Runner
 from services.store import Collection, Document, Namespace
+
+_T = TypeVar("_T")
 
 _log = logging.getLogger(__name__)
 
@@ -123,6 +125,9 @@ class Deployment:
         if self._runner is None or self._group_commit is None:
             return driver
         return LeanCollection(namespace, self._runner, self._group_commit, driver)
+
+    async def transaction(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        return await transaction.run(self.client, work)
 
     async def ensure(self, database: str, collection: schema.CollectionSchema) -> None:
         """Brings a collection's validator and indexes about; once done in this process, it costs nothing.

@@ -10,6 +10,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
 
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.transaction import current_session
 from services.store import Document, Filter, Namespace, Sort
 
 _T = TypeVar("_T")
@@ -48,45 +49,60 @@ class DriverCollection:
             limit=limit,
             batch_size=limit,
             max_time_ms=self._max_time_ms,
+            session=current_session(),
         )
         return await _converted(cursor.to_list())
 
     async def count(self, filter: Filter) -> int:
-        return await _converted(self._collection.count_documents(filter, maxTimeMS=self._max_time_ms))
+        return await _converted(
+            self._collection.count_documents(filter, session=current_session(), maxTimeMS=self._max_time_ms)
+        )
 
     async def insert(self, documents: Sequence[Document]) -> None:
         if not documents:
             return
         with pymongo.timeout(INSERT_SECONDS):
             if len(documents) == 1:
-                await _converted(self._collection.insert_one(documents[0]))
+                await _converted(self._collection.insert_one(documents[0], session=current_session()))
             else:
-                await _converted(self._collection.insert_many(documents))
+                await _converted(self._collection.insert_many(documents, session=current_session()))
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
         return await _converted(
             self._collection.find_one_and_update(
-                filter, update, return_document=ReturnDocument.AFTER, maxTimeMS=self._max_time_ms
+                filter,
+                update,
+                return_document=ReturnDocument.AFTER,
+                session=current_session(),
+                maxTimeMS=self._max_time_ms,
             )
         )
 
     async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
         return await _converted(
             self._collection.find_one_and_replace(
-                filter, replacement, return_document=ReturnDocument.AFTER, maxTimeMS=self._max_time_ms
+                filter,
+                replacement,
+                return_document=ReturnDocument.AFTER,
+                session=current_session(),
+                maxTimeMS=self._max_time_ms,
             )
         )
 
     async def find_one_and_delete(self, filter: Filter) -> Document | None:
-        return await _converted(self._collection.find_one_and_delete(filter, maxTimeMS=self._max_time_ms))
+        return await _converted(
+            self._collection.find_one_and_delete(filter, session=current_session(), maxTimeMS=self._max_time_ms)
+        )
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
-            return (await _converted(self._collection.update_many(filter, update))).matched_count
+            return (
+                await _converted(self._collection.update_many(filter, update, session=current_session()))
+            ).matched_count
 
     async def delete_many(self, filter: Filter) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
-            return (await _converted(self._collection.delete_many(filter))).deleted_count
+            return (await _converted(self._collection.delete_many(filter, session=current_session()))).deleted_count
 
 
 async def _converted(call: Awaitable[_T]) -> _T:

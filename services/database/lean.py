@@ -1,7 +1,7 @@
 """A store's collection by the lean path: one message out, one reply back, no layers between.
 
-What the path does not do (many batches, very large inserts) goes to PyMongo, and so does everything once the server has
-given a reply that the path does not know.
+What the path does not do (many batches, very large inserts, transactions) goes to PyMongo, and so does everything once the
+server has given a reply that the path does not know.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from services.database.faults import DRIVER_ERRORS, from_code, from_driver
 from services.database.group_commit import GroupCommit
 from services.database.op_msg import CODEC, SurprisingReply
 from services.database.runner import Repeat, Runner
+from services.database.transaction import current_session
 from services.store import Document, Filter, Namespace, Sort
 
 # A find without limit reads so many at once; more of them are read by PyMongo, batch by batch.
@@ -54,7 +55,7 @@ class LeanCollection:
         skip: int = 0,
         limit: int = 0,
     ) -> list[Document]:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.find(filter, projection=projection, sort=sort, skip=skip, limit=limit)
         command: dict[str, Any] = {
             "find": self._name,
@@ -83,7 +84,7 @@ class LeanCollection:
         return documents
 
     async def count(self, filter: Filter) -> int:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.count(filter)
         try:
             reply = await self._runner.run({"count": self._name, "query": filter, "$db": self._database}, Repeat.READ)
@@ -96,7 +97,7 @@ class LeanCollection:
     async def insert(self, documents: Sequence[Document]) -> None:
         if not documents:
             return
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             await self._driver.insert(documents)
             return
         try:
@@ -111,25 +112,25 @@ class LeanCollection:
             await self._write({"insert": self._name, "ordered": True, "$db": self._database}, Repeat.WRITE, encoded)
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.find_one_and_update(filter, update)
         _demand_operators(update)
         return await self._find_and_modify({"query": filter, "update": update, "new": True})
 
     async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.find_one_and_replace(filter, replacement)
         if next(iter(replacement), "").startswith("$"):
             raise BadRequest("A replacement has no update operators.")
         return await self._find_and_modify({"query": filter, "update": replacement, "new": True})
 
     async def find_one_and_delete(self, filter: Filter) -> Document | None:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.find_one_and_delete(filter)
         return await self._find_and_modify({"query": filter, "remove": True})
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.update_many(filter, update)
         _demand_operators(update)
         updates = [{"q": filter, "u": update, "multi": True}]
@@ -137,11 +138,15 @@ class LeanCollection:
         return int(reply["n"])
 
     async def delete_many(self, filter: Filter) -> int:
-        if self._runner.surprise is not None:
+        if self._takes_detour():
             return await self._driver.delete_many(filter)
         deletes = [{"q": filter, "limit": 0}]
         reply = await self._write({"delete": self._name, "deletes": deletes, "$db": self._database}, Repeat.UNSENT)
         return int(reply["n"])
+
+    def _takes_detour(self) -> bool:
+        """Whether PyMongo does the work: inside of its transactions, and since the server gave a reply that is not known."""
+        return self._runner.surprise is not None or current_session() is not None
 
     async def _find_and_modify(self, fields: Mapping[str, Any]) -> Document | None:
         reply = await self._write({"findAndModify": self._name, **fields, "$db": self._database}, Repeat.WRITE)

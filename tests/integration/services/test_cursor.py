@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from bson import ObjectId
@@ -170,8 +171,14 @@ async def test_a_count_that_is_not_wanted_is_not_made(mongod: str, ask: Ask) -> 
         await service.find(ask({"$skip": 1}))
 
 
+T = TypeVar("T")
+
+
 class Uncounted:
     """A store whose records are never counted."""
+
+    async def transaction(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
 
     def collection(self, namespace: Any) -> Any:
         return self

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -18,6 +18,8 @@ from services.store import Collection, Document, Filter, Namespace, Sort
 TENANT = Tenant("acme", "Acme")
 Between = Callable[[], Awaitable[object]]
 
+T = TypeVar("T")
+
 
 class Interrupted:
     """A store whose next writes have another call come right before them."""
@@ -25,6 +27,9 @@ class Interrupted:
     def __init__(self) -> None:
         self.store = MemoryStore()
         self.between: list[Between] = []
+
+    async def transaction(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
 
     def collection(self, namespace: Namespace) -> Collection:
         return InterruptedCollection(self.store.collection(namespace), self)

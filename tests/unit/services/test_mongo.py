@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -15,6 +15,8 @@ from services.store import Collection, Filter, Namespace
 
 ACME = Tenant("acme", "Acme")
 
+T = TypeVar("T")
+
 
 class Overtaken(MemoryCollection):
     """A collection in which another call comes between what is found and what is then written."""
@@ -22,6 +24,9 @@ class Overtaken(MemoryCollection):
     def __init__(self) -> None:
         super().__init__(Namespace("roost", "todos"))
         self.first: Callable[[], Awaitable[object]] | None = None
+
+    async def transaction(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await work()
 
     def collection(self, namespace: Namespace) -> Collection:
         assert namespace == self.namespace
