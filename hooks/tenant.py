@@ -101,6 +101,8 @@ class Tenant:
     placement: Placement = Placement()
     services: Mapping[str, Any] = field(default_factory=dict)
     """The declared services by path, as `services/declaration` understands them."""
+    is_control_plane: bool = False
+    """Whether this is the one tenant whose users manage the others."""
 
 
 _current: ContextVar[Tenant] = ContextVar("roost_tenant")

@@ -37,6 +37,11 @@ class Settings(BaseSettings):
         pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,47}$",
         description="Database of the tenants' data; the control plane's is named `<database>_control`.",
     )
+    control_plane: str = Field(
+        "control_plane",
+        pattern=r"^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$",
+        description="The appId of the control plane, whose users manage the other apps.",
+    )
     mongo_path: Literal["pymongo", "lean"] = Field("lean", description="How data commands reach MongoDB.")
     mongo_pool: int = Field(50, ge=1, le=1000, description="Connections to each MongoDB server, at most.")
     query_time: int = Field(2000, ge=50, le=60_000, description="Milliseconds that one database command may take.")

@@ -222,4 +222,5 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         auth=auth_settings(document.get("auth", {})),
         placement=Placement(**placement),
         services=service_declarations(document.get("services", {})),
+        is_control_plane=document.get("control_plane", False),
     )
