@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import base64
+import os
+import pathlib
 import secrets
 import tempfile
-from pathlib import Path
 from typing import Any
 
 from pydantic import SecretStr
 
 from server.main import Roost
 from server.settings import Settings
+from services.database.deployment import Path
 from services.declaration import parse
 from tests.support.tripwire import Tripwire
 
+COMMAND_PATH: Path = "pymongo" if os.environ.get("ROOST_MONGO_PATH") == "pymongo" else "lean"
+"""How servers under test reach MongoDB, unless a test says so itself: see "Tests" in the README."""
 MASTER_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
 
 TWO_APPS = """
@@ -48,8 +52,9 @@ async def start_roost(
         "port": 0,
         "mongodb_uri": SecretStr(uri),
         "database": database,
+        "mongo_path": COMMAND_PATH,
         "master_key": SecretStr(MASTER_KEY),
-        "data": Path(tempfile.gettempdir()) / f"roost-{database}",
+        "data": pathlib.Path(tempfile.gettempdir()) / f"roost-{database}",
         "log_level": "warning",
         **settings,
     }

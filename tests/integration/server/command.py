@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import server
-from tests.support.roost import MASTER_KEY
+from tests.support.roost import COMMAND_PATH, MASTER_KEY
 
 ROOT = Path(server.__file__).parents[1]
 TIMEOUT = 30.0
@@ -20,7 +20,7 @@ TIMEOUT = 30.0
 
 def environment(uri: str | None, database: str, **settings: str) -> dict[str, str]:
     """The variables of a process whose data is in this database."""
-    own = {"ROOST_DATABASE": database, "ROOST_LOG_FORMAT": "json", **settings}
+    own = {"ROOST_DATABASE": database, "ROOST_LOG_FORMAT": "json", "ROOST_MONGO_PATH": COMMAND_PATH, **settings}
     if uri is not None:
         own |= {"ROOST_MONGODB_URI": uri, "ROOST_MASTER_KEY": MASTER_KEY}
     return {name: value for name, value in own.items() if value}

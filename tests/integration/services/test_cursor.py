@@ -19,6 +19,7 @@ from services.memory import MemoryService
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
 from tests.integration.services.conftest import DATABASE, TODOS, Ask, MakeService, asker
+from tests.support.roost import COMMAND_PATH
 
 PAGES = Paginate(3, 50)
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -101,7 +102,7 @@ def test_the_pages_are_the_list_in_mongodb(runner: Any, records: Any, sort: dict
 def runner(mongod: str) -> Any:
     """Runs the check on one deployment, for which Hypothesis has no loop to spare."""
     with asyncio.Runner() as loop:
-        deployment = Deployment(mongod)
+        deployment = Deployment(mongod, path=COMMAND_PATH)
         loop.run(deployment.open())
         loop.run(deployment.ensure(DATABASE, TODOS))
         service = MongoService(Isolation(deployment), ServiceOptions("todos", paginate=PAGES))

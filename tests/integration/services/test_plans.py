@@ -14,6 +14,7 @@ from services.database.schema import CollectionSchema, Index
 from services.isolation import Isolation, scope
 from services.store import Document
 from tests.integration.services.conftest import DATABASE, TODOS, Ask
+from tests.support.roost import COMMAND_PATH
 
 OWN = 20
 OTHERS = 300
@@ -22,7 +23,7 @@ OTHERS = 300
 @pytest.fixture
 async def deployment(mongod: str, ask: Ask, other: Ask) -> AsyncIterator[Deployment]:
     """A collection in which the other tenant has many more records."""
-    deployment = Deployment(mongod)
+    deployment = Deployment(mongod, path=COMMAND_PATH)
     await deployment.open()
     await deployment.ensure(DATABASE, TODOS)
     isolation = Isolation(deployment)

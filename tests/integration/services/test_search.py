@@ -15,6 +15,7 @@ from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
 from services.update import UPDATE_OPERATORS
 from tests.integration.services.conftest import DATABASE, TODOS, Ask
+from tests.support.roost import COMMAND_PATH
 from tests.support.tripwire import Tripwire
 
 OFFERED = frozenset({"$search"})
@@ -26,7 +27,7 @@ def options(*fields: str, **others: Any) -> ServiceOptions:
 
 @pytest.fixture
 async def isolation(mongod: str, tripwire: Tripwire) -> AsyncIterator[Isolation]:
-    deployment = Deployment(mongod, event_listeners=[tripwire])
+    deployment = Deployment(mongod, path=COMMAND_PATH, event_listeners=[tripwire])
     await deployment.open()
     await deployment.ensure(DATABASE, TODOS)
     yield Isolation(deployment)
