@@ -72,8 +72,9 @@ class ApiKeys:
             BadRequest: the data is wrong, or there are too many keys.
         """
         name, scopes, lifetime = _checked(data)
-        if await self._keys(tenant).count({}) >= MOST_KEYS:
-            raise BadRequest(f"An app has at most {MOST_KEYS} API keys: remove one first")
+        keys = self._keys(tenant)
+        if await keys.count({}) >= MOST_KEYS:
+            raise _too_many()
         now = moment(self._clock())
         id, secret = secrets.token_hex(8), secrets.token_hex(32)
         record: Record = {
@@ -86,7 +87,11 @@ class ApiKeys:
             "expires_at": None if lifetime is None else now + timedelta(seconds=lifetime),
             "last_use": None,
         }
-        await self._keys(tenant).insert([record])
+        await keys.insert([record])
+        if await keys.count({}) > MOST_KEYS:
+            # Others were made between the count and the writing.
+            await keys.find_one_and_delete({"_id": id})
+            raise _too_many()
         return {**shown(record), "key": f"{KEY_PREFIX}{tenant.id}_{id}_{secret}"}
 
     async def find(self, tenant: Tenant) -> list[Record]:
@@ -162,6 +167,10 @@ class ApiKeys:
 def shown(record: Record) -> Record:
     """A key's record without its hash."""
     return {field: value for field, value in record.items() if field != "hash"}
+
+
+def _too_many() -> BadRequest:
+    return BadRequest(f"An app has at most {MOST_KEYS} API keys: remove one first")
 
 
 def _refusal() -> NotAuthenticated:

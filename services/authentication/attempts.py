@@ -34,6 +34,9 @@ MOST = 20_000
 """Names, and addresses, that are remembered: those that have failed last."""
 
 
+_Key = tuple[str, ...]
+
+
 class Attempts:
     """Implements `hooks.limit.Limiter`."""
 
@@ -57,9 +60,12 @@ class Attempts:
             TooManyRequests: too many have failed; `data.retry_after` is the seconds to wait.
         """
         source = network(address)
-        by_address = self._addresses.of((tenant_id, source))
-        by_name = None if attempt.name is None else self._names.of((tenant_id, attempt.kind, attempt.name))
+        of_address: _Key = (tenant_id, source)
+        of_name: _Key = (tenant_id, attempt.kind, attempt.name or "")
         while True:
+            # What is refused here leaves nothing behind: it costs its sender nothing, and could push out what counts.
+            by_address = self._addresses.of(of_address)
+            by_name = None if attempt.name is None else self._names.of(of_name)
             if (wait := by_address.wait()) > 0:
                 raise refused(wait)
             is_locked = by_name is not None and by_name.is_locked_for(source)
@@ -67,8 +73,10 @@ class Attempts:
                 raise refused(wait)
             if by_name is not None and is_locked and not attempt.is_hidden:
                 raise refused(by_name.lasts())
-            counted = [by_address] if by_name is None or is_locked else [by_address, by_name]
-            full = next((counter for counter in counted if counter.is_full), None)
+            counted = [(self._addresses, of_address, by_address)]
+            if by_name is not None and not is_locked:
+                counted.append((self._names, of_name, by_name))
+            full = next((counter for _, _, counter in counted if counter.is_full), None)
             if full is None:
                 return _Turn(source, counted, is_locked)
             # Whether there is room depends on how those end that run: neither to let in too many, nor to refuse the right one.
@@ -81,25 +89,27 @@ class Attempts:
 class _Turn:
     """Implements `hooks.limit.Turn`."""
 
-    def __init__(self, source: str, counted: list[_Counter], is_locked: bool) -> None:
+    def __init__(self, source: str, counted: list[tuple[_Counters, _Key, _Counter]], is_locked: bool) -> None:
         self.is_locked = is_locked
         self._source = source
         self._counted = counted
-        for counter in counted:
+        for kept, key, counter in counted:
             counter.running += 1
+            kept.keep(key, counter)
 
     def end(self, failed: bool | None) -> None:
-        by_address, *by_name = self._counted
+        (_, _, by_address), *by_name = self._counted
         if failed:
             by_address.fail(self._source)
-        for counter in by_name:
+        for _, _, counter in by_name:
             if failed:
                 counter.fail(self._source)
             elif failed is False:
                 # The address' own count stays: whoever has an account could else forgive himself what he tries on others.
                 counter.forgive(self._source)
-        for counter in self._counted:
+        for kept, key, counter in self._counted:
             counter.leave()
+            kept.let_go(key)
 
 
 class _Counter:
@@ -116,6 +126,11 @@ class _Counter:
         self._until = -math.inf
         self._waiting: asyncio.Event | None = None
         self.running = 0
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether it says nothing that a new one would not say."""
+        return not self.running and not self._failures
 
     @property
     def is_full(self) -> bool:
@@ -177,22 +192,31 @@ class _Counter:
 
 
 class _Counters:
-    """Counters by key, those that are not asked for going first when there are too many."""
+    """Counters of attempts that run or have failed, by key; the oldest go when there are too many."""
 
     def __init__(self, most: int, make: Callable[[], _Counter]) -> None:
         self._most = most
         self._make = make
-        self._kept: OrderedDict[tuple[str, ...], _Counter] = OrderedDict()
+        self._kept: OrderedDict[_Key, _Counter] = OrderedDict()
 
-    def of(self, key: tuple[str, ...]) -> _Counter:
-        """The counter of a key."""
-        found = self._kept.get(key)
-        if found is None:
-            found = self._kept[key] = self._make()
+    def of(self, key: _Key) -> _Counter:
+        """The counter of a key; one that is new is not kept yet."""
+        return self._kept.get(key) or self._make()
+
+    def keep(self, key: _Key, counter: _Counter) -> None:
+        """Keeps a counter on which an attempt runs: as long as it does, whatever else comes."""
+        self._kept[key] = counter
         self._kept.move_to_end(key)
         while len(self._kept) > self._most:
-            self._kept.popitem(last=False)
-        return found
+            oldest = next((key for key, kept in self._kept.items() if not kept.running), None)
+            if oldest is None:
+                return
+            del self._kept[oldest]
+
+    def let_go(self, key: _Key) -> None:
+        """Forgets a counter that has nothing to say any more."""
+        if (found := self._kept.get(key)) is not None and found.is_blank:
+            del self._kept[key]
 
     def __len__(self) -> int:
         return len(self._kept)

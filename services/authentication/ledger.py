@@ -182,15 +182,21 @@ class Ledger:
         return await self.clear(tenant, user_id, but=but)
 
     async def clear(self, tenant: Tenant, user_id: str, *, but: str | None = None) -> list[Record]:
-        """As `end_all`, for a user whose record says already from when on logins count, or who is gone."""
+        """As `end_all`, for a user whose record says already from when on logins count, or who is gone.
+
+        Answers with those used last, at most 100.
+        """
         chosen: Record = {"user_id": user_id}
         if but is not None:
             chosen["_id"] = {"$ne": but}
         sessions = self._sessions(tenant)
-        records = await sessions.find(chosen)
+        # Of somebody who has logged in a million times the last are told; the record of the user ends them all.
+        records = await sessions.find(chosen, sort=[("last_use", -1), ("_id", -1)], limit=MOST_LISTED)
         await sessions.delete_many(chosen)
-        for record in records:
-            self._recent.strike((tenant.id, str(record["_id"])))
+        ended = {(tenant.id, str(record["_id"])) for record in records}
+        known = {key for key, session in self._recent.items() if key[0] == tenant.id and session.user_id == user_id}
+        for key in ended | known - {(tenant.id, but)}:
+            self._recent.strike(key)
         await self._live.end_user(tenant.id, user_id, but=but)
         return [_shown(record) for record in records]
 

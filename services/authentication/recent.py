@@ -34,6 +34,10 @@ class Recent(Generic[_Key, _Value]):
             return None
         return found[1]
 
+    def items(self) -> list[tuple[_Key, _Value]]:
+        """All that is kept, too old or not."""
+        return [(key, value) for key, (_, value) in self._kept.items()]
+
     def put(self, key: _Key, value: _Value) -> None:
         """Keeps what was read just now."""
         self._kept[key] = self._clock(), value

@@ -190,6 +190,37 @@ async def test_memory_is_bounded_and_the_oldest_go_first() -> None:
     assert len(attempts) == 100
 
 
+async def test_what_is_refused_or_succeeds_pushes_nobody_out() -> None:
+    """A5: a lock is not lifted by a flood of attempts that cost nothing."""
+    world = World()
+    world.attempts = Attempts(most=PER_ADDRESS + 10, clock=lambda: world.now)
+    for _ in range(PER_NAME):
+        await world.fail("victim", THERE)
+    for n in range(PER_ADDRESS + 1):
+        await world.fail(f"name-{n % 30}")
+    kept = len(world.attempts)
+    for n in range(3 * PER_ADDRESS):
+        assert await world.fail(f"other-{n}") == "wait"
+        await world.attempt(f"mine-{n}", f"10.1.{n // 250}.{n % 250}", failed=False)
+    await world.fail("victim", "192.0.2.1")
+    for n in range(3 * PER_ADDRESS):
+        assert await world.fail("victim", f"10.2.{n // 250}.{n % 250}") == "wait"
+    assert len(world.attempts) == kept + 1
+    assert await world.fail("victim", THERE) == "locked"
+
+
+async def test_what_runs_is_not_pushed_out() -> None:
+    """A5: the attempts of one name that run at once are counted together, however many others come."""
+    attempts = Attempts(most=5)
+    turns = [await attempts.begin("acme", HERE, login("ada")) for _ in range(PER_NAME)]
+    for n in range(50):
+        (await attempts.begin("acme", f"10.0.0.{n}", login(f"name-{n}"))).end(True)
+    for turn in turns:
+        turn.end(True)
+    assert (await attempts.begin("acme", HERE, login("ada"))).is_locked
+    assert len(attempts) <= 10
+
+
 @pytest.mark.parametrize(
     ("address", "expected"),
     [
