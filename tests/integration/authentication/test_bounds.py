@@ -17,9 +17,9 @@ async def test_keys_that_are_made_at_once_are_no_more_than_allowed(roosts: Start
     roost = await roosts(OPEN)
     tenant, wanted = tenant_of(roost, "acme"), {"name": "x", "scopes": ["*"]}
     for _ in range(MOST_KEYS - 10):
-        await roost.api_keys.create(tenant, wanted, "test")
+        await roost.people.api_keys.create(tenant, wanted, "test")
     made = await asyncio.gather(
-        *(roost.api_keys.create(tenant, wanted, "test") for _ in range(30)), return_exceptions=True
+        *(roost.people.api_keys.create(tenant, wanted, "test") for _ in range(30)), return_exceptions=True
     )
     assert {type(one) for one in made} <= {dict, BadRequest}
     assert sum(isinstance(one, BadRequest) for one in made) >= 20
@@ -52,4 +52,4 @@ async def test_a9_however_many_sessions_there_are_all_of_them_end(roosts: StartR
         assert await is_out(old)
         assert await is_out(desk)
         assert (await http.request("GET", "/users", headers=bearer(first))).status == 401
-        assert roost.ledger.has_ended(tenant_of(roost, "acme"), first["authentication"]["payload"])
+        assert roost.people.ledger.has_ended(tenant_of(roost, "acme"), first["authentication"]["payload"])
