@@ -8,10 +8,10 @@ endif
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install run test lint format types bench image clean
+.PHONY: help install run test lint format types requirements bench image clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: .venv/.installed $(EXAMPLE_JS) ## Create .venv with the pinned packages, and those of the example page
 ifeq ($(NPM),)
@@ -37,6 +37,9 @@ format: .venv/.installed-dev ## Mend what lint can mend
 
 types: .venv/.installed-dev ## Check types, those of the tests too
 	@$(VENV)/mypy
+
+requirements: .venv/.installed-dev ## Show which tests prove which requirement
+	@$(VENV)/python -m tests.support.requirements
 
 bench: .venv/.installed-dev ## Measure how fast it is (make bench ARGS=--help)
 	@$(VENV)/python -m bench $(ARGS)
