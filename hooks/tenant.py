@@ -88,6 +88,20 @@ class AuthSettings:
         return self.require_verified or self.protected
 
 
+STATES = ("provisioning", "ready", "suspended", "migrating", "deleting", "deleted", "failed")
+"""What a tenant's `status` says; only one that is `ready`, and whose switch `is_active` is on, is served."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of the server a tenant may take."""
+
+    max_concurrent_connections: int | None = None
+    """Sockets at once over all processes; 0 is none at all, None is what the tenant's plan says."""
+    enforce: str = "refuse"
+    """`refuse` turns further sockets away; `evict_oldest` closes the oldest ones when the limit is lowered."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tenant:
     """One hosted app. Changes make a new snapshot with a higher epoch; calls keep the one they started with."""
@@ -103,6 +117,24 @@ class Tenant:
     """The declared services by path, as `services/declaration` understands them."""
     is_control_plane: bool = False
     """Whether this is the one tenant whose users manage the others."""
+    public_keys: tuple[str, ...] = ()
+    """What front ends may name the app by instead of its id, the newest first. They are no secrets and grant nothing."""
+    is_active: bool = True
+    """The switch by which an operator takes the app out of service without touching its state."""
+    require_origin: bool = False
+    """Whether requests without an `Origin`, which are no browser's, need a verified token."""
+    limits: Limits = Limits()
+    plan: str = "default"
+    region: str | None = None
+    sync_exclude: tuple[str, ...] = ()
+    """Entities that the control plane does not copy to this tenant."""
+    settings_rev: int = 0
+    """Counts the changes of the settings, as `epoch` counts those of anything."""
+
+    @property
+    def is_serving(self) -> bool:
+        """Whether calls and handshakes are taken."""
+        return self.status == "ready" and self.is_active
 
 
 _current: ContextVar[Tenant] = ContextVar("roost_tenant")

@@ -12,6 +12,7 @@ from services.audit import Audit
 from services.audited import note_applied
 from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
+from services.control.configuration import Configuration
 from services.control.keys import MongoKeyStore
 from services.control.secrets import Secrets
 from services.control.tenants import Change, Tenants
@@ -35,6 +36,7 @@ class Backend:
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
+        self.configuration = Configuration(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def apply(self, declaration: Declaration) -> list[Change]:

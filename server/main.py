@@ -150,6 +150,7 @@ class Roost:
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.load_all()
         await self.backend.tenants.prepare_own_collections()
+        await self.backend.tenants.prepare_catalogue()
         await self.people.start(stack)
         stack.push_async_callback(self.outbound.close)
         await self.app.setup()

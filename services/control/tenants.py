@@ -12,11 +12,12 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import TENANT_ID, Placement, Tenant
+from hooks.tenant import TENANT_ID, Limits, Placement, Tenant
 from services import audit, users
 from services.accounts import tokens as account_tokens
 from services.authentication import api_keys, identities, ledger
 from services.authentication.keys import Keys
+from services.control import public_keys
 from services.control.words import refill
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -137,6 +138,15 @@ class Tenants:
         # Side by side: each waits for the database's journal.
         await asyncio.gather(*(self._deployment.ensure(self._database, schema) for schema in schemas))
 
+    async def prepare_catalogue(self) -> None:
+        """Brings about the catalogue's own indexes, and public keys for tenants that an earlier version has made."""
+        try:
+            await public_keys.prepare(self._documents)
+            await self._documents.create_index([("updated_at", 1)], name="updated_at_1")
+            await self._documents.create_index([("status", 1)], name="status_1")
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
     async def touch(self, id: str) -> None:
         """Raises a tenant's epoch, so that running servers look at it again.
 
@@ -144,7 +154,8 @@ class Tenants:
             NotFound: there is no such tenant.
         """
         try:
-            found = await self._documents.find_one_and_update({"_id": id}, {"$inc": {"epoch": 1}})
+            change = {"$inc": {"epoch": 1}, "$currentDate": {"updated_at": True}}
+            found = await self._documents.find_one_and_update({"_id": id}, change)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         if found is None:
@@ -159,6 +170,7 @@ class Tenants:
         found = await self._documents.find_one({"_id": declared.id}, session=session)
         if found is None:
             fresh = {"_id": declared.id, "status": "ready", "epoch": 1, **wanted, "created_at": now, "updated_at": now}
+            fresh["public_keys"] = [public_keys.fresh()]
             fresh["placement"] = {"model": "shared", "cluster": "default", "database": self._database}
             await self._documents.insert_one(fresh, session=session)
             return Change(declared.id, "created")
@@ -223,4 +235,12 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         placement=Placement(**placement),
         services=service_declarations(document.get("services", {})),
         is_control_plane=document.get("control_plane", False),
+        public_keys=tuple(document.get("public_keys", ())),
+        is_active=document.get("is_active", True),
+        require_origin=document.get("require_origin", False),
+        limits=Limits(**document.get("limits", {})),
+        plan=document.get("plan", "default"),
+        region=document.get("region"),
+        sync_exclude=tuple(document.get("sync_exclude", ())),
+        settings_rev=document.get("settings_rev", 0),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
@@ -32,6 +32,19 @@ def _check_origin(origin: str) -> str:
 
 
 Origin = Annotated[str, AfterValidator(_check_origin)]
+Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
+"""The name of a plan, a region, an entity."""
+
+OPERATED = frozenset({"require_origin", "limits", "plan", "region", "sync_exclude"})
+"""Keys of a tenant that its operators may set as well, by `services/control/configuration.py`."""
+
+
+class LimitsDeclaration(Strict):
+    """How much of the server the tenant may take."""
+
+    max_concurrent_connections: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
+    """Sockets at once over all processes; without it, what the plan says."""
+    enforce: Literal["refuse", "evict_oldest"] = "refuse"
 
 
 class TenantDeclaration(Strict):
@@ -40,13 +53,18 @@ class TenantDeclaration(Strict):
     id: str
     name: Annotated[str, Field(min_length=1, max_length=120)] | None = None
     allowed_origins: tuple[Origin, ...] = ()
+    require_origin: bool = False
+    limits: LimitsDeclaration = LimitsDeclaration()
+    plan: Word = "default"
+    region: Word | None = None
+    sync_exclude: tuple[Word, ...] = ()
     auth: AuthDeclaration = AuthDeclaration()
     services: dict[str, ServiceDeclaration] = {}
 
-    @field_validator("allowed_origins", mode="before")
+    @field_validator("allowed_origins", "sync_exclude", mode="before")
     @classmethod
-    def _accept_list(cls, origins: Any) -> Any:
-        return as_tuple(origins)
+    def _accept_list(cls, values: Any) -> Any:
+        return as_tuple(values)
 
     @field_validator("id")
     @classmethod
@@ -88,8 +106,11 @@ class TenantDeclaration(Strict):
         return services
 
     def stored(self) -> dict[str, Any]:
-        """What the catalogue keeps of it, as plain values: the name, origins, auth and services."""
-        kept = self.model_dump(mode="json", by_alias=True, exclude={"id"})
+        """What the catalogue keeps of it, as plain values: the name, origins, auth and services.
+
+        Of what operators may set as well, only what is declared: the rest stays as they have set it.
+        """
+        kept = self.model_dump(mode="json", by_alias=True, exclude={"id", *(OPERATED - self.model_fields_set)})
         kept["name"] = self.name or self.id
         return kept
 
