@@ -1,0 +1,57 @@
+"""What every command does: takes the settings, runs, and turns what a person can mend into a sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from hooks.errors import FeathersError
+from hooks.tenant import Tenant
+from server import logs
+from server.backend import Backend, StartError
+from server.settings import Settings, SettingsError, load
+from services.declaration import DeclarationError
+
+BY_OPERATOR = {"by": "operator"}
+"""In entries of audit logs: whoever runs commands on the server."""
+
+App = Annotated[str, typer.Argument(help="The appId.")]
+Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
+
+
+async def tenant_of(backend: Backend, id: str) -> Tenant:
+    """The tenant that a command names.
+
+    Raises:
+        StartError: there is none.
+    """
+    tenant = await backend.tenants.get(id)
+    if tenant is None:
+        raise StartError(f"There is no tenant '{id}'")
+    return tenant
+
+
+def run(command: Callable[[Settings], Coroutine[Any, Any, None]], **overrides: Any) -> None:
+    """Runs a command with the settings; what a person can mend is a sentence on standard error and exit code 1."""
+    try:
+        settings = load(overrides)
+        logs.configure(settings.log_level, settings.log_format)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvloop.run(command(settings))
+    except DeclarationError as error:
+        _fail("The declarative file has mistakes; nothing was applied:\n" + "\n".join(f"  {m}" for m in error.mistakes))
+    except (SettingsError, StartError) as error:
+        _fail(str(error))
+    except FeathersError as error:
+        _fail(error.message)
+
+
+def _fail(message: str) -> None:
+    typer.echo(message, err=True)
+    sys.exit(1)
