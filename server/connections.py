@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Literal
 
 from hooks.context import Authentication, Record
 from hooks.scopes import STRATEGY
@@ -16,7 +17,9 @@ from services.readers import Readers
 
 _Key = tuple[str, str]
 """A tenant's id, and one that is its own."""
-
+Ending = Literal["expired", "ended"]
+"""Why a login is over although its client has not logged out: `expired` is its token alone, which a refresh token renews;
+`ended` is its session."""
 
 RUNNING_CALLS = 256
 """Calls of one tenant that run at once in this process; further ones wait in turn."""
@@ -25,8 +28,12 @@ RUNNING_CALLS = 256
 class Connections:
     """All connections of this process; also the `Sessions` that the authentication service logs in and out."""
 
-    def __init__(self, channels: Channels, readers: Readers) -> None:
+    def __init__(
+        self, channels: Channels, readers: Readers, tell: Callable[[Connection, Ending], None] | None = None
+    ) -> None:
+        """`tell` hears of each connection that is logged out without having asked for it."""
         self._channels = channels
+        self._tell = tell
         self._readers = readers
         self._gates: dict[str, Gate] = {}
         self._by_tenant: dict[str, dict[str, Connection]] = {}
@@ -98,16 +105,20 @@ class Connections:
         """Makes the connection a stranger's: it leaves all channels but that of everyone; the socket stays open."""
         self._leave(connection)
 
+    def expire(self, connection: Connection) -> None:
+        """Logs out a connection whose access token is not good any more."""
+        self._end(connection, "expired")
+
     async def end_session(self, tenant_id: str, session_id: str) -> None:
         """Logs out every connection of the session."""
         for connection in self.of_session(tenant_id, session_id):
-            self._leave(connection)
+            self._end(connection, "ended")
 
     async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
         """Logs out every connection of the user, except those of the session that `but` names."""
         for connection in self.of_user(tenant_id, user_id):
             if but is None or session_of(connection) != but:
-                self._leave(connection)
+                self._end(connection, "ended")
 
     def of_user(self, tenant_id: str, user_id: str) -> list[Connection]:
         """The connections that are logged in as this user."""
@@ -138,7 +149,12 @@ class Connections:
         if expires > time.time():
             self._arm(connection, expires)
         else:
-            self._leave(connection)
+            self.expire(connection)
+
+    def _end(self, connection: Connection, reason: Ending) -> None:
+        self._leave(connection)
+        if self._tell is not None:
+            self._tell(connection, reason)
 
     def _leave(self, connection: Connection) -> None:
         self._forget_login(connection)

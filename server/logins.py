@@ -124,7 +124,7 @@ class Logins:
             _, user = await self._authentication.verify(Params(tenant=connection.tenant), login.access_token)
         except NotAuthenticated:
             if connection.authentication is login:
-                await self._connections.logout(connection)
+                self._connections.expire(connection)
         except FeathersError as error:
             log.warning("a login could not be verified", tenant=connection.tenant.id, error=type(error).__name__)
         else:
@@ -139,7 +139,7 @@ class Logins:
                 continue
             trusted = await self._tokens.is_signed_by_serving_key(connection.tenant, login.access_token)
             if not trusted and connection.authentication is login:
-                await self._connections.logout(connection)
+                self._connections.expire(connection)
         retirement = await self._signing.next_retirement(tenant_id)
         earlier = self._retirements.pop(tenant_id, None)
         if earlier is not None:

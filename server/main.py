@@ -26,7 +26,7 @@ from server.modules import configure
 from server.outbound import Outbound
 from server.pages import Pages
 from server.people import QUIET, People
-from server.publish import Publisher
+from server.publish import Publisher, tell_ending
 from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
@@ -63,7 +63,7 @@ class Roost:
         self.backend = backend
         self._resources = resources
         self.app = Application()
-        self.connections = Connections(self.app.channels, self.app.readers)
+        self.connections = Connections(self.app.channels, self.app.readers, tell_ending)
         self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
         self.catalogue.on_change(self.connections.refresh)
         isolation = Isolation(deployment)

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from server.connection import Connection
+from server.connections import Ending
 from server.engine import Frame
 from services.application import Event
 from services.publishing import Publishers
@@ -35,3 +36,8 @@ class Publisher:
                         continue
                     reached.add(member)
                 member.socket.write(frame)
+
+
+def tell_ending(connection: Connection, reason: Ending) -> None:
+    """Tells a client that its login is over although it has not logged out: `'authentication removed'`, to it alone."""
+    connection.socket.write(Frame("authentication removed", {"reason": reason}))

@@ -109,6 +109,8 @@ async def test_a_login_that_has_expired_is_a_strangers_and_the_socket_stays(roos
         payload = connection.authentication.payload
         assert payload["exp"] - payload["iat"] == 10, "the tenant's own lifetime"
         roost.connections._expire(connection, 0.0)
+        told = await ada.next_event()
+        assert (told.name, told.record) == ("authentication removed", {"reason": "expired"})
         assert await is_out(ada)
         assert ada.connected
         assert roost.connections.of_user("acme", user["_id"]) == []

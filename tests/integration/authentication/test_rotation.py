@@ -79,6 +79,8 @@ async def test_without_overlap_everybody_is_logged_out_within_a_second(roosts: S
         old = await log_in(ada, name, refresh=True)
         await rotate(roost, 0)
         await until(lambda: is_out(ada), 1.0)
+        told = await ada.next_event()
+        assert (told.name, told.record) == ("authentication removed", {"reason": "expired"})
         assert await status(http, old) == 401
         assert await is_in(eve), "another app's keys are others"
         again = await http.call("create", "authentication", by_refresh(old))

@@ -167,6 +167,27 @@ async def test_logged_out_sockets_hear_no_more_events(served: Roost) -> None:
             assert "notes created" not in [event.name for event in await client.take_events()]
 
 
+async def test_who_is_logged_out_by_others_is_told_and_nobody_else(served: Roost) -> None:
+    async with connect(served, "acme") as phone, connect(served, "acme") as desk, connect(served, "acme") as bob:
+        name, _ = await sign_up(bob)
+        await bob.sign_up(fresh())
+        answer = await log_in(phone, name)
+        await log_in(desk, name)
+        await desk.call("remove", "sessions", answer["authentication"]["payload"]["sid"], {})
+        told = await phone.next_event()
+        assert (told.name, told.record) == ("authentication removed", {"reason": "ended"})
+        await log_in(phone, name)
+        await desk.call("remove", "sessions", None, {})
+        for client in (phone, desk):
+            told = await client.next_event()
+            assert (told.name, told.record) == ("authentication removed", {"reason": "ended"})
+        await log_in(desk, name)
+        await desk.logout()
+        for client in (phone, desk, bob):
+            await client.fence()
+            assert await client.take_events() == [], "who logs out needs no telling, and others hear nothing of it"
+
+
 @pytest.mark.parametrize("id", ["null", "token"])
 async def test_logging_out_ends_the_session_on_all_its_sockets(served: Roost, id: str) -> None:
     async with connect(served, "acme") as one, connect(served, "acme") as same, rest(served, "acme") as http:
