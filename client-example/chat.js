@@ -2,6 +2,8 @@
  * One chat for each `<section data-app>`: its own connection, its own login, its own messages. The official clients do
  * the work (`feathers` and `io` come from their browser bundles); what follows is the page around them.
  */
+import { lasting } from './session.js'
+
 const { feathers, io } = window
 
 for (const section of document.querySelectorAll('section[data-app]')) openChat(section)
@@ -16,13 +18,14 @@ function openChat (section) {
 
   // The app is named once, in the handshake. `forceNew`: each app has a connection of its own.
   const socket = io({ query: { appId: app }, forceNew: true })
-  // Session storage belongs to one tab, so two tabs can be two people. Each app keeps its token under its own key.
+  // Session storage belongs to one tab, so two tabs can be two people. Each app keeps its tokens under its own key.
   const client = feathers()
     .configure(feathers.socketio(socket))
-    .configure(feathers.authentication({ storage: window.sessionStorage, storageKey: `roost-${app}` }))
+    .configure(feathers.authentication({
+      Authentication: lasting(feathers.authentication), storage: window.sessionStorage, storageKey: `roost-${app}`
+    }))
   const messages = client.service('messages')
 
-  const shown = new Set()
   let user = null
   let busy = false
 
@@ -35,7 +38,15 @@ function openChat (section) {
     refresh(error.message)
     if (!socket.active) tell(error) // refused for good; otherwise the client tries again by itself
   })
+  // Events come for what one may read. What is made private again is `removed` for all but its owner.
   messages.on('created', show)
+  messages.on('patched', show)
+  messages.on('removed', ({ _id }) => drop(_id))
+  client.service('authentication').on('removed', ({ reason }) => {
+    if (reason === 'expired') return attempt(resume)
+    leave()
+    tell({ message: 'You have been logged out.' })
+  })
   refresh()
 
   part('.reconnect').addEventListener('click', () => {
@@ -60,18 +71,29 @@ function openChat (section) {
     login.elements.username.focus()
   }))
 
+  // Ends every session of this user: each of their tabs and devices hears of it, this one too.
+  part('.everywhere').addEventListener('click', () => attempt(() => client.service('sessions').remove(null)))
+
+  // Whose it is and when it was written, the server fills in.
   send.addEventListener('submit', (event) => {
     event.preventDefault()
     const text = send.elements.text.value.trim()
     if (text === '') return
     attempt(async () => {
-      await messages.create({ text, from: user.username, at: new Date().toISOString() })
+      await messages.create({ text, public: !send.elements.private.checked })
       send.reset()
       log.scrollTop = 0 // the newest: the list grows upwards (`column-reverse`)
     })
   })
 
-  /** After each connect: with a token in store the client logs in again, without one the form is there. */
+  log.addEventListener('click', async ({ target }) => {
+    const item = target.closest('.share') && target.closest('li')
+    if (!item) return
+    await attempt(() => messages.patch(item.dataset.id, { public: 'private' in item.dataset }))
+    itemOf(item.dataset.id)?.querySelector('.share').focus()
+  })
+
+  /** After each connect: with tokens in store the client logs in again, without them the form is there. */
   async function resume () {
     try {
       await enter(await client.reAuthenticate())
@@ -88,6 +110,7 @@ function openChat (section) {
     seat()
     log.ariaLive = 'off' // what was said before is not read aloud, what comes is
     const page = await messages.find({ query: { $sort: { at: -1 }, $limit: 50 } })
+    part('ol').replaceChildren() // some may have gone while the line was down
     page.data.reverse().forEach(show)
     log.scrollTop = 0
     log.ariaLive = 'polite'
@@ -95,7 +118,6 @@ function openChat (section) {
 
   function leave () {
     user = null
-    shown.clear()
     part('ol').replaceChildren()
     seat()
   }
@@ -103,7 +125,7 @@ function openChat (section) {
   /** Shows the room to those who are logged in, the door to others. */
   function seat () {
     login.hidden = user !== null
-    room.hidden = part('.logout').hidden = user === null
+    room.hidden = part('.exits').hidden = user === null
     part('.account').textContent = user ? `You are ${user.username}` : 'Not signed in'
   }
 
@@ -116,30 +138,49 @@ function openChat (section) {
       await step()
     } catch (error) {
       tell(error)
-      if (user && error.code === 401) { // the login has run out
-        leave()
-        client.logout()
-      }
     }
     busy = false
     refresh()
   }
 
+  /** Puts a message in its place by time, instead of what was known of it before. */
   function show (message) {
-    if (!user || shown.has(message._id)) return
-    shown.add(message._id)
-    const last = part('li:last-child')?.dataset
+    if (!user) return
     const item = document.querySelector('#message').content.cloneNode(true).firstElementChild
-    Object.assign(item.dataset, { from: message.from, at: message.at })
-    item.classList.toggle('own', message.from === user.username)
-    item.classList.toggle('more', last?.from === message.from && new Date(message.at) - new Date(last.at) < 300_000)
+    const isOwn = message.owner_id === user._id
+    Object.assign(item.dataset, { id: message._id, from: message.from, at: message.at })
+    if (!message.public) item.dataset.private = ''
+    item.classList.toggle('own', isOwn)
     item.style.setProperty('--hue', hueOf(message.from))
     item.querySelector('.avatar').textContent = [...message.from][0]
     item.querySelector('b').textContent = message.from
     item.querySelector('time').textContent = timeOf(message.at)
     item.querySelector('time').dateTime = message.at
     item.querySelector('.text').textContent = message.text
-    part('ol').append(item)
+    item.querySelector('.share').hidden = !isOwn
+    item.querySelector('.share').textContent = message.public ? 'Make private' : 'Make public'
+    const known = itemOf(message._id)
+    if (known) known.replaceWith(item)
+    else part('ol').insertBefore(item, [...part('ol').children].find(({ dataset }) => dataset.at > message.at) ?? null)
+    group()
+  }
+
+  function drop (id) {
+    itemOf(id)?.remove()
+    group()
+  }
+
+  function itemOf (id) {
+    return part(`li[data-id="${CSS.escape(id)}"]`)
+  }
+
+  /** What one person says in a row stands together. */
+  function group () {
+    for (const { classList, dataset, previousElementSibling: last } of part('ol').children) {
+      const isSoon = last && new Date(dataset.at) - new Date(last.dataset.at) < 300_000
+      const isAlike = last?.dataset.from === dataset.from && last?.dataset.private === dataset.private
+      classList.toggle('more', Boolean(isSoon && isAlike))
+    }
   }
 
   function tell (error) {
@@ -153,7 +194,7 @@ function openChat (section) {
     part('.state').dataset.state = state
     part('.state').title = reason
     part('.reconnect').hidden = state !== 'offline'
-    for (const button of section.querySelectorAll('form button, .logout')) button.disabled = busy || state !== 'online'
+    for (const button of section.querySelectorAll('button:not(.reconnect)')) button.disabled = busy || state !== 'online'
   }
 }
 
