@@ -66,6 +66,10 @@ class Connections:
         """The connections of one tenant."""
         return iter([*self._by_tenant.get(tenant_id, {}).values()])
 
+    def has(self, tenant_id: str) -> bool:
+        """Whether somebody is connected to this tenant."""
+        return tenant_id in self._by_tenant
+
     def count(self) -> int:
         """How many are connected."""
         return sum(len(own) for own in self._by_tenant.values())

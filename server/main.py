@@ -64,7 +64,7 @@ class Roost:
         self._resources = resources
         self.app = Application()
         self.connections = Connections(self.app.channels, self.app.readers, tell_ending)
-        self.catalogue = Catalogue(backend.tenants, deployment, database=settings.database)
+        self.catalogue = Catalogue(deployment, database=settings.database, in_use=self.connections.has)
         self.catalogue.on_change(self.connections.refresh)
         isolation = Isolation(deployment)
         self.app.storage = Storage(deployment, partial(deployment.ensure, settings.database))
@@ -127,7 +127,7 @@ class Roost:
 
     def welcome(self) -> str:
         """What to do next, for a person at a terminal."""
-        tenants = ", ".join(sorted(self.catalogue.known())) or "none yet: python -m server apply FILE"
+        tenants = ", ".join(sorted(self.catalogue.known())[:20]) or "none yet: python -m server apply FILE"
         example = f"{self.url}/example/" if self.pages.has_example else "run npm ci in client-example first"
         return (
             f"\nRoost listens on {self.url}\n"
@@ -148,7 +148,7 @@ class Roost:
     async def _listen(self, stack: AsyncExitStack) -> None:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
-        await self.catalogue.load_all()
+        await self.catalogue.warm()
         await self.backend.tenants.prepare_own_collections()
         await self.backend.tenants.prepare_catalogue()
         await self.people.start(stack)

@@ -49,6 +49,10 @@ class Recent(Generic[_Key, _Value]):
         """Has the value read again when it is next needed."""
         self._kept.pop(key, None)
 
+    def clear(self) -> None:
+        """Has everything read again."""
+        self._kept.clear()
+
     def strike(self, key: _Key) -> None:
         """Forgets a value that is gone for good."""
         self._kept.pop(key, None)

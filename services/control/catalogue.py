@@ -1,37 +1,53 @@
 """The catalogue: every tenant that is in use, in memory, and fresh within seconds of a change anywhere.
 
-One load per tenant at a time, however many wait for it; unknown ids are remembered for a moment; a change stream tells of
-changes, and while there is none, every entry is looked up again after a few seconds.
+A tenant is found by its id, by one of its public keys, or by a host that is its own. Snapshots are served from memory, and
+looked up again behind the answer once they are older than half a minute; while the database is away they are good for five.
+What is out of service is never served from memory in this way.
 """
 
 from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import structlog
 
-from hooks.errors import Unavailable
-from hooks.tenant import TENANT_ID, Tenant
-from services.control.tenants import COLLECTION, Tenants, control_database
+from hooks.errors import FeathersError
+from hooks.tenant import Tenant
+from services.authentication.recent import Recent
+from services.control.entries import Entries
+from services.control.loads import Loads
+from services.control.public_keys import PUBLIC_KEY
+from services.control.tenants import COLLECTION, control_database
+from services.control.unknown import UnknownLookups
+from services.control.watch import Told, Watch
 from services.database.deployment import Deployment
-from services.database.faults import DRIVER_ERRORS
 
 log = structlog.get_logger()
 
 FRESH = 30.0
-"""Seconds for which an entry is served without a look at the database, while the change stream is up (+-20 %)."""
-POLL = 5.0
-"""The same while no change stream tells of changes."""
+"""Seconds for which an entry is served without a look at the database (+-20 %)."""
 STALE = 300.0
 """Seconds for which an entry that cannot be looked up again is still served."""
 UNKNOWN = 5.0
-"""Seconds for which an unknown id is not asked for again."""
+"""Seconds for which an unknown name is not asked for again."""
 MOST_UNKNOWN = 10_000
+MOST_KEPT = 10_000
+"""Tenants in memory that nobody is connected to; those used longest ago go first."""
+AT_ONCE = 100
+"""Tenants that are read at a time when many have changed."""
+MOST_WARMED = 1_000
+"""Tenants that are taken into memory at the start."""
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{1,62}")
+"""What may be an id at all; anything else is unknown without a look."""
+
+_Name = tuple[str, str]
+"""`id`, `key` or `host`, and the text by which a tenant is asked for."""
 
 Listener = Callable[[Tenant], Awaitable[None] | None]
 
@@ -40,22 +56,34 @@ Listener = Callable[[Tenant], Awaitable[None] | None]
 class _Entry:
     tenant: Tenant
     loaded: float
-    fresh_for: float
+    fresh_until: float
 
 
 class Catalogue:
-    """Tenants by id."""
+    """Tenants by id, public key and host."""
 
-    def __init__(self, tenants: Tenants, deployment: Deployment, *, database: str) -> None:
-        self._tenants = tenants
-        self._deployment = deployment
-        self._control = control_database(database)
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        database: str,
+        in_use: Callable[[str], bool] = lambda id: False,
+        clock: Callable[[], float] = time.monotonic,
+        most: int = MOST_KEPT,
+    ) -> None:
+        """`in_use` tells of a tenant whether somebody is connected to it: then it stays in memory."""
+        self._tenants = Entries(deployment, database=database)
+        self._in_use = in_use
+        self._clock = clock
+        self._most = most
         self._entries: dict[str, _Entry] = {}
-        self._unknown: OrderedDict[str, float] = OrderedDict()
-        self._origins: OrderedDict[str, tuple[bool, float]] = OrderedDict()
-        self._loads: dict[str, asyncio.Task[Tenant | None]] = {}
+        self._by_key: dict[str, str] = {}
+        self._unknown = Recent[_Name, bool](clock, fresh=UNKNOWN, most=MOST_UNKNOWN)
+        self._origins = Recent[str, bool](clock, fresh=UNKNOWN, most=MOST_UNKNOWN)
+        self._loads = Loads[_Name, Tenant | None](self._read, self._settle)
+        self._lookups = UnknownLookups(clock=clock)
         self._listeners: list[Listener] = []
-        self._watching = False
+        self._watch = Watch(deployment, control_database(database), (COLLECTION,))
         self._watcher: asyncio.Task[None] | None = None
 
     def on_change(self, listener: Listener) -> None:
@@ -64,25 +92,25 @@ class Catalogue:
 
     async def start(self) -> None:
         """Begins to watch for changes."""
-        self._watcher = asyncio.create_task(self._watch(), name="catalogue")
+        self._watcher = asyncio.create_task(self._watch.follow(self), name="catalogue")
 
     async def stop(self) -> None:
         """Ends the watch."""
-        for task in [self._watcher, *self._loads.values()]:
-            while task is not None and not task.done():
-                # The driver can swallow a cancellation while it opens a connection.
-                task.cancel()
-                await asyncio.wait([task], timeout=0.1)
+        while self._watcher is not None and not self._watcher.done():
+            # The driver can swallow a cancellation while it opens a connection.
+            self._watcher.cancel()
+            await asyncio.wait([self._watcher], timeout=0.1)
+        await self._loads.stop()
 
-    async def load_all(self) -> None:
-        """Takes every tenant into memory, so that the first calls find them there.
+    async def warm(self, most: int = MOST_WARMED) -> None:
+        """Takes some tenants into memory, so that their first calls find them there.
 
         Raises:
             Unavailable: the database cannot be asked.
         """
-        now = time.monotonic()
-        async for tenant in self._tenants.all():
-            self._entries.setdefault(tenant.id, _Entry(tenant, now, FRESH * random.uniform(0.8, 1.2)))
+        for tenant in await self._tenants.some(min(most, self._most)):
+            if tenant.id not in self._entries:
+                self._keep(tenant)
 
     def known(self) -> list[str]:
         """The ids of the tenants in memory."""
@@ -93,71 +121,167 @@ class Catalogue:
         entry = self._entries.get(id)
         return entry.tenant if entry else None
 
-    async def get(self, id: str) -> Tenant | None:
-        """The tenant, or None when there is none with this id.
+    async def get(self, id: str, *, address: str = "", epoch: int = 0) -> Tenant | None:
+        """The tenant, at least as new as `epoch`, or None when there is none with this id.
+
+        `address` is where the question comes from: one that asks for too many unknown apps has to wait.
 
         Raises:
             Unavailable: it is not known yet and the database cannot be asked, or has not been reachable for too long.
+            TooManyRequests: the address has asked in vain too often.
         """
-        now = time.monotonic()
         entry = self._entries.get(id)
         if entry is not None:
-            age = now - entry.loaded
-            if age < (entry.fresh_for if self._watching else POLL):
+            if self._clock() < entry.fresh_until and entry.tenant.epoch >= epoch:
                 return entry.tenant
-            if age < STALE:
-                self._load(id)
-                return entry.tenant
-            return await asyncio.shield(self._load(id))
-        if not TENANT_ID.fullmatch(id):
-            return None
-        if self._unknown.get(id, 0.0) > now:
-            return None
-        return await asyncio.shield(self._load(id))
+            return await self._renew(entry, epoch)
+        return await self._find("id", id, address) if _ID.fullmatch(id) else None
+
+    async def by_public_key(self, key: str, *, address: str = "") -> Tenant | None:
+        """The tenant that has this public key, as `get`."""
+        id = self._by_key.get(key)
+        if id is not None:
+            tenant = await self.get(id, address=address)
+            if tenant is not None and key in tenant.public_keys:
+                return tenant
+        return await self._find("key", key, address) if PUBLIC_KEY.fullmatch(key) else None
 
     async def allows_origin(self, origin: str) -> bool:
         """Whether any tenant lists this origin; remembered for some seconds."""
-        now = time.monotonic()
         known = self._origins.get(origin)
-        if known is None or known[1] < now:
-            known = (await self._tenants.allow_origin(origin), now + UNKNOWN)
-            self._origins[origin] = known
-            while len(self._origins) > MOST_UNKNOWN:
-                self._origins.popitem(last=False)
-        return known[0]
+        if known is None:
+            known = await self._tenants.allow_origin(origin)
+            self._origins.put(origin, known)
+        return known
 
-    def _load(self, id: str) -> asyncio.Task[Tenant | None]:
-        task = self._loads.get(id)
-        if task is None:
-            task = self._loads[id] = asyncio.create_task(self._look_up(id))
-            task.add_done_callback(lambda done: self._forget_load(id, done))
-        return task
+    def invalidate(self, id: str, epoch: int | None = None) -> None:
+        """A tenant was changed, to `epoch` if that is known: who is in use here is looked up again."""
+        # Which names are its own is not known before it is read.
+        self._unknown.clear()
+        self._loads.overtake_all(lambda name: name[0] != "id")
+        entry = self._entries.get(id)
+        if entry is not None and epoch is not None and entry.tenant.epoch >= epoch:
+            return
+        if not self._loads.overtake(("id", id)) and entry is not None:
+            entry.fresh_until = 0.0
+            self._start(id)
 
-    def _forget_load(self, id: str, task: asyncio.Task[Tenant | None]) -> None:
-        del self._loads[id]
-        if not task.cancelled() and task.exception() is not None:
-            log.warning("catalogue: tenant not loaded", tenant=id, error=type(task.exception()).__name__)
+    # As the watch's hearer.
 
-    async def _look_up(self, id: str) -> Tenant | None:
-        tenant = await self._tenants.get(id)
-        now = time.monotonic()
-        if tenant is None:
-            self._entries.pop(id, None)
-            self._unknown[id] = now + UNKNOWN
-            self._unknown.move_to_end(id)
-            while len(self._unknown) > MOST_UNKNOWN:
-                self._unknown.popitem(last=False)
+    def lose(self) -> None:
+        """Nothing that is known may be believed without a look."""
+        for entry in self._entries.values():
+            entry.fresh_until = 0.0
+        self._unknown.clear()
+        self._loads.overtake_all()
+
+    def hear(self, told: Told) -> None:
+        """A document of the catalogue was changed."""
+        self.invalidate(told.id)
+
+    async def review(self) -> None:
+        """Looks at the epochs of all that is in memory: changes may have been missed."""
+        self.lose()
+        ids = [*self._entries]
+        epochs = await self._tenants.epochs(ids)
+        changed = []
+        for id in ids:
+            entry = self._entries.get(id)
+            if entry is not None and entry.tenant.epoch == epochs.get(id):
+                entry.loaded, entry.fresh_until = self._from_now()
+            elif entry is not None:
+                changed.append(id)
+        for start in range(0, len(changed), AT_ONCE):
+            batch = changed[start : start + AT_ONCE]
+            await asyncio.gather(*(self._loads.get(("id", id)) for id in batch), return_exceptions=True)
+
+    async def poll(self) -> None:
+        """Asks which tenants were changed lately: there is no change stream."""
+        for id, epoch in await self._tenants.changed_lately():
+            self.invalidate(id, epoch)
+
+    async def _find(self, kind: str, name: str, address: str) -> Tenant | None:
+        if self._unknown.get((kind, name)) is not None:
             return None
-        self._unknown.pop(id, None)
-        before = self._entries.get(id)
-        if before is not None and before.tenant.epoch > tenant.epoch:
-            return before.tenant
-        changed = before is None or before.tenant.epoch != tenant.epoch
-        kept = tenant if changed or before is None else before.tenant
-        self._entries[id] = _Entry(kept, now, FRESH * random.uniform(0.8, 1.2))
-        if changed and before is not None:
-            await self._tell(tenant)
+        self._lookups.check(address)
+        tenant = await self._loads.get((kind, name))
+        if tenant is None:
+            self._lookups.spend(address)
+        return tenant
+
+    async def _renew(self, entry: _Entry, epoch: int) -> Tenant | None:
+        """An entry that is not fresh: served while it is looked up behind the answer, if that may be."""
+        id = entry.tenant.id
+        is_usable = self._clock() - entry.loaded < STALE and entry.tenant.epoch >= epoch
+        if is_usable and entry.tenant.is_serving:
+            self._start(id)
+            return entry.tenant
+        try:
+            return await self._loads.get(("id", id))
+        except FeathersError:
+            if is_usable:
+                # Out of service as far as anybody knows.
+                return entry.tenant
+            raise
+
+    def _start(self, id: str) -> None:
+        try:
+            self._loads.start(("id", id))
+        except FeathersError as error:
+            log.warning("catalogue: not looked up again", tenant=id, error=type(error).__name__)
+
+    async def _read(self, name: _Name) -> Tenant | None:
+        kind, text = name
+        return await (self._tenants.get(text) if kind == "id" else self._tenants.with_public_key(text))
+
+    async def _settle(self, name: _Name, tenant: Tenant | None) -> Tenant | None:
+        if tenant is not None:
+            return await self._take(tenant)
+        kind, text = name
+        self._unknown.put(name, True)
+        gone = self._drop(text) if kind == "id" else None
+        if gone is not None:
+            await self._tell(replace(gone, status="deleted", epoch=gone.epoch + 1))
+        return None
+
+    async def _take(self, tenant: Tenant) -> Tenant:
+        """Keeps what was read, unless something newer is known."""
+        before = self.peek(tenant.id)
+        if before is not None and before.epoch > tenant.epoch:
+            return before
+        is_changed = before is not None and before.epoch != tenant.epoch
+        # The same object as long as nothing has changed: others keep things by it.
+        kept = tenant if before is None or is_changed else before
+        self._keep(kept)
+        if is_changed:
+            await self._tell(kept)
         return kept
+
+    def _keep(self, tenant: Tenant) -> None:
+        self._drop(tenant.id)
+        self._entries[tenant.id] = _Entry(tenant, *self._from_now())
+        self._by_key.update(dict.fromkeys(tenant.public_keys, tenant.id))
+        self._unknown.drop(("id", tenant.id))
+        if len(self._entries) > self._most:
+            self._make_room()
+
+    def _drop(self, id: str) -> Tenant | None:
+        entry = self._entries.pop(id, None)
+        if entry is None:
+            return None
+        for key in entry.tenant.public_keys:
+            self._by_key.pop(key, None)
+        return entry.tenant
+
+    def _from_now(self) -> tuple[float, float]:
+        now = self._clock()
+        return now, now + FRESH * random.uniform(0.8, 1.2)
+
+    def _make_room(self) -> None:
+        """Forgets a tenth of what nobody is connected to, what was looked up longest ago first."""
+        idle = (id for id in [*self._entries] if not self._in_use(id))
+        for id, _ in zip(idle, range(self._most // 10 + 1), strict=False):
+            self._drop(id)
 
     async def _tell(self, tenant: Tenant) -> None:
         for listener in self._listeners:
@@ -167,35 +291,3 @@ class Catalogue:
                     await outcome
             except Exception:
                 log.exception("catalogue listener failed", tenant=tenant.id)
-
-    async def _watch(self) -> None:
-        """Follows the change stream for ever; without one, `get` looks entries up again by itself."""
-        while True:
-            try:
-                collection = self._deployment.client[self._control][COLLECTION]
-                pipeline = [{"$project": {"_id": 1, "documentKey": 1, "operationType": 1}}]
-                async with await collection.watch(pipeline, max_await_time_ms=1000) as stream:
-                    for id in [*self._entries]:
-                        self._load(id)
-                    self._unknown.clear()
-                    self._watching = True
-                    async for change in stream:
-                        key = change.get("documentKey")
-                        if key is None:
-                            break
-                        self._unknown.pop(key["_id"], None)
-                        if key["_id"] in self._entries:
-                            self._load_again(key["_id"])
-            except (*DRIVER_ERRORS, Unavailable) as error:
-                log.warning("catalogue: no change stream, polling instead", error=type(error).__name__)
-            finally:
-                self._watching = False
-            await asyncio.sleep(1.0)
-
-    def _load_again(self, id: str) -> None:
-        """Looks up what a change is about; a load that began before the change must not be the last."""
-        running = self._loads.get(id)
-        if running is None:
-            self._load(id)
-        else:
-            running.add_done_callback(lambda _: self._load(id))

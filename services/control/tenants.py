@@ -67,13 +67,6 @@ class Tenants:
         self._database = database
         self._control = control_database(database)
 
-    async def allow_origin(self, origin: str) -> bool:
-        """Whether any tenant lists this origin: what a CORS preflight, which cannot name its tenant, is answered by."""
-        try:
-            return await self._documents.find_one({"allowed_origins": origin}, {"_id": 1}, max_time_ms=2000) is not None
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
-
     async def get(self, id: str) -> Tenant | None:
         """The tenant, or None."""
         found = await self._stored(id)

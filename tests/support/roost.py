@@ -43,10 +43,8 @@ tenants:
 """
 
 
-async def start_roost(
-    uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any
-) -> Roost:
-    """Starts a server over the mongod at `uri`, in a database of its own."""
+def settings_for(uri: str, **settings: Any) -> Settings:
+    """The settings of a server over the mongod at `uri`, in a database of its own."""
     database = f"t{secrets.token_hex(6)}"
     values = {
         "port": 0,
@@ -58,4 +56,11 @@ async def start_roost(
         "log_level": "warning",
         **settings,
     }
-    return await Roost.start(Settings(**values), parse(declared), listeners=[tripwire] if tripwire else [])
+    return Settings(**values)
+
+
+async def start_roost(
+    uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, **settings: Any
+) -> Roost:
+    """Starts a server over the mongod at `uri`, in a database of its own."""
+    return await Roost.start(settings_for(uri, **settings), parse(declared), listeners=[tripwire] if tripwire else [])

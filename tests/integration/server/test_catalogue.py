@@ -162,7 +162,7 @@ async def test_the_watch_ends_whenever_it_is_stopped(roost: Roost) -> None:
     """The driver swallows a cancellation that comes while it opens a connection: one alone would be lost."""
     for step in range(30):
         async with open_backend(roost.settings) as backend:
-            catalogue = Catalogue(backend.tenants, backend.deployment, database=roost.settings.database)
+            catalogue = Catalogue(backend.deployment, database=roost.settings.database)
             await catalogue.start()
             await asyncio.sleep(step * 0.0005)
             async with asyncio.timeout(TIMEOUT) as limit:
