@@ -14,6 +14,7 @@ from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.control.configuration import Configuration
 from services.control.keys import MongoKeyStore
+from services.control.own_rules import OwnRules
 from services.control.secrets import Secrets
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
@@ -37,6 +38,7 @@ class Backend:
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.configuration = Configuration(deployment, database=settings.database)
+        self.own_rules = OwnRules(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def apply(self, declaration: Declaration) -> list[Change]:

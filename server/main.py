@@ -36,7 +36,7 @@ from services.accounts.hooks import hush_users
 from services.application import Application, Storage
 from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
-from services.audited import watch_services
+from services.audited import RuleLog, watch_services
 from services.control.catalogue import Catalogue
 from services.control.tenants import control_database
 from services.declaration import Declaration
@@ -77,7 +77,8 @@ class Roost:
         self.people = People(self.app, backend, isolation, self.connections, self.outbound)
         self.catalogue.on_change(self.people.logins.follow_tenant)
         watch_services(self.app, backend.audit)
-        self.app.use(AUDIT_LOG, AuditLogService(isolation), rules=AUDIT_RULES, hooks=QUIET)
+        rule_log = RuleLog(backend.audit, backend.own_rules)
+        self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         self.engine = Engine(
             Sockets(self.app, self.catalogue, self.connections, self.people.authentication, self.addresses),
@@ -154,6 +155,7 @@ class Roost:
         await self.people.start(stack)
         stack.push_async_callback(self.outbound.close)
         await self.app.setup()
+        await self.backend.own_rules.note({path: own.rules for path, own in self.app.services.items()})
         stack.push_async_callback(self.app.teardown)
         web_app = self._web_app()
         runner = Listener(

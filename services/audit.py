@@ -6,11 +6,12 @@ Entries are only ever added. They are written in the background: no call waits f
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 import unicodedata
 from collections import deque
-from collections.abc import Callable, Mapping
-from dataclasses import replace
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -40,6 +41,16 @@ BATCH = 200
 TRIES = 5
 _DAY = 86_400.0
 _LONGEST = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Happening:
+    """What belongs into logs under this id, once each, some time after it has happened."""
+
+    id: ObjectId
+    at: datetime
+    event: str
+    details: Mapping[str, Any]
 
 
 class Audit:
@@ -85,22 +96,30 @@ class Audit:
         if len(self._waiting) >= self._most:
             self._drop(1, "too many wait")
             return
-        at = datetime.fromtimestamp(self._clock(), UTC)
-        entry: Record = {
-            "_id": ObjectId(),
-            "at": at,
-            "event": event,
-            "outcome": outcome,
-            "actor_id": actor_id,
-            "subject": None if subject is None else printable(subject),
-            "address": (params.address if params is not None else "") or None,
-            "user_agent": printable(params.headers.get("user-agent", "")) or None if params is not None else None,
-            "details": dict(details or {}),
-            "expires_at": at + timedelta(seconds=self._days * _DAY),
-        }
+        entry = self._entry(event, datetime.fromtimestamp(self._clock(), UTC), details)
+        entry["outcome"] = outcome
+        entry["actor_id"] = actor_id
+        entry["subject"] = None if subject is None else printable(subject)
+        if params is not None:
+            entry["address"] = params.address or None
+            entry["user_agent"] = printable(params.headers.get("user-agent", "")) or None
         self._waiting.append((tenant, entry))
         if self._writer is None or self._writer.done():
             self._writer = asyncio.create_task(self._write_all(), name="audit")
+
+    async def complete(self, tenant: Tenant, happenings: Sequence[Happening]) -> None:
+        """Writes those that are not in the tenant's log yet, each once whoever asks for it, and not past their time."""
+        now = datetime.fromtimestamp(self._clock(), UTC)
+        entries = {one.id: {**self._entry(one.event, one.at, one.details), "_id": one.id} for one in happenings}
+        due = [id for id, entry in entries.items() if entry["expires_at"] > now]
+        if not due:
+            return
+        collection = self._isolation.collection(tenant, COLLECTION)
+        known = {entry["_id"] for entry in await collection.find({"_id": {"$in": due}}, projection={"_id": 1})}
+        for id in due:
+            if id not in known:
+                with contextlib.suppress(Conflict):
+                    await collection.insert([entries[id]])
 
     async def settled(self) -> None:
         """Returns when no entry waits."""
@@ -118,6 +137,20 @@ class Audit:
             await asyncio.gather(writer, return_exceptions=True)
             self._drop(len(self._waiting), "the server stops")
             self._waiting.clear()
+
+    def _entry(self, event: str, at: datetime, details: Mapping[str, Any] | None) -> Record:
+        return {
+            "_id": ObjectId(),
+            "at": at,
+            "event": event,
+            "outcome": "success",
+            "actor_id": None,
+            "subject": None,
+            "address": None,
+            "user_agent": None,
+            "details": dict(details or {}),
+            "expires_at": at + timedelta(seconds=self._days * _DAY),
+        }
 
     async def _write_all(self) -> None:
         while self._waiting:
@@ -173,7 +206,9 @@ class AuditLogService(Service):
         "details": {"type": "object"},
     }
 
-    def __init__(self, isolation: Isolation) -> None:
+    def __init__(self, isolation: Isolation, complete: Callable[[Tenant], Awaitable[None]] | None = None) -> None:
+        """`complete` adds what is still missing in a tenant's log, before it is searched."""
+        self._complete = complete
         self.options = ServiceOptions(
             COLLECTION, paginate=Paginate(default=50, max=500), hidden=frozenset({"expires_at"})
         )
@@ -181,6 +216,8 @@ class AuditLogService(Service):
 
     async def find(self, params: Params) -> Page | list[Record]:
         """Entries that match the query."""
+        if self._complete is not None:
+            await self._complete(params.tenant)
         ordered = params if "$sort" in params.query else replace(params, query={**params.query, "$sort": {"at": -1}})
         found = await self._entries.find(ordered)
         for entry in found["data"] if isinstance(found, dict) else found:

@@ -15,8 +15,9 @@ from hooks.tenant import Tenant
 from services import api_keys, sessions, users
 from services.accounts.service import PATH as ACCOUNTS
 from services.application import Application
-from services.audit import Audit, failure_of
+from services.audit import Audit, Happening, failure_of
 from services.authentication.names import LONGEST
+from services.control.own_rules import OwnRules
 from services.control.tenants import Change
 from services.registration import HooksByKind
 
@@ -164,6 +165,26 @@ def note_applied(audit: Audit, change: Change, before: Tenant | None, after: Ten
     if before is not None:
         details["auth"] = before.auth != after.auth
     audit.add(after, "app-applied", subject=after.id, details=details)
+
+
+class RuleLog:
+    """Adds to an app's log what has changed in the rules that come with the code.
+
+    Such a change concerns every app. It is written when an app's log is read: nothing is written for those nobody reads.
+    """
+
+    def __init__(self, audit: Audit, own_rules: OwnRules) -> None:
+        self._audit = audit
+        self._own_rules = own_rules
+
+    async def complete(self, tenant: Tenant) -> None:
+        """Writes what is missing in the tenant's log."""
+        changes = await self._own_rules.changes_since_creation(tenant.id)
+        happenings = [
+            Happening(change.id, change.at, "rules-changed", {"by": "operator", "services": [*change.services]})
+            for change in changes
+        ]
+        await self._audit.complete(tenant, happenings)
 
 
 def _watch(note: Note) -> AroundHook:
