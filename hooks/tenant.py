@@ -11,6 +11,11 @@ from typing import Any
 
 TENANT_ID = re.compile(r"[a-z0-9]([a-z0-9-]{1,61}[a-z0-9])")
 """Lower case letters, digits and inner hyphens; 3 to 63 characters."""
+RESERVED_IDS = frozenset(
+    "www api admin app auth login id sso mail smtp mx ns ftp cdn static assets status docs blog dev test staging demo "
+    "support billing root localhost _dmarc control-plane".split()
+)
+"""Ids that no new tenant gets: as host names they would be taken for the server's own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from hooks.errors import FeathersError
+from hooks.errors import BadRequest, Conflict, FeathersError
+from hooks.password import Hasher
+from hooks.tenant import Tenant
 from server.settings import Settings
 from services.audit import Audit
 from services.audited import note_applied
 from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.control.configuration import Configuration
+from services.control.founding import AnotherControlPlane, Founding
 from services.control.keys import MongoKeyStore
 from services.control.own_rules import OwnRules
 from services.control.secrets import Secrets
@@ -37,9 +41,27 @@ class Backend:
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
-        self.configuration = Configuration(deployment, database=settings.database)
+        self.configuration = Configuration(deployment, database=settings.database, control_plane=settings.control_plane)
+        self.founding = Founding(
+            deployment, self.keys, self.tenants, database=settings.database, id=settings.control_plane
+        )
         self.own_rules = OwnRules(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
+
+    async def found(self) -> Tenant:
+        """The control plane's tenant, made if there is none yet.
+
+        Raises:
+            StartError: the database has a control plane of another id, or an app of this one.
+        """
+        try:
+            return await self.founding.ensure_tenant()
+        except AnotherControlPlane as error:
+            raise StartError(
+                f"ROOST_CONTROL_PLANE: this database's control plane is '{error}', not '{self.settings.control_plane}'"
+            ) from error
+        except Conflict as error:
+            raise StartError(f"ROOST_CONTROL_PLANE: {error.message}") from error
 
     async def apply(self, declaration: Declaration) -> list[Change]:
         """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
@@ -108,3 +130,21 @@ def _master_key(settings: Settings) -> MasterKey:
         return MasterKey.in_directory(settings.data)
     except OSError as error:
         raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error
+
+
+async def make_admin(backend: Backend, control_plane: Tenant, hasher: Hasher) -> str | None:
+    """Makes the control plane's first user at the first start; his password, if it had to be made up.
+
+    Raises:
+        StartError: the name or the password of the settings cannot be one.
+    """
+    given = backend.settings.admin_password
+    password = secrets.token_urlsafe(18) if given is None else given.get_secret_value()
+    try:
+        is_new = await backend.founding.ensure_admin(control_plane, backend.settings.admin_username, password, hasher)
+    except BadRequest as error:
+        raise StartError(f"ROOST_ADMIN_USERNAME and ROOST_ADMIN_PASSWORD: {error.message}") from error
+    if not is_new:
+        return None
+    backend.audit.add(control_plane, "admin-made", subject=backend.settings.admin_username, details={"by": "server"})
+    return password if given is None else None

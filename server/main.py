@@ -15,7 +15,7 @@ from aiohttp import web
 from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.addresses import Addresses
-from server.backend import Backend, StartError, open_backend
+from server.backend import Backend, StartError, make_admin, open_backend
 from server.connections import Connections
 from server.cors import PollingOrigins
 from server.documents.routes import Documents
@@ -86,6 +86,8 @@ class Roost:
         )
         self.pages = Pages(settings.example)
         self.port = settings.port
+        self.first_password: str | None = None
+        """Of the control plane's first user, if it was made up at this start: for `welcome` alone, which forgets it."""
 
     @classmethod
     async def start(
@@ -99,10 +101,12 @@ class Roost:
         """
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(settings, listeners))
+            control_plane = await backend.found()
             if declaration is not None:
                 for change in await backend.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
             roost = cls(backend, stack)
+            roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
             for module in settings.modules:
                 await configure(roost.app, module)
             await roost._listen(stack)
@@ -127,14 +131,17 @@ class Roost:
         return f"http://{self.settings.host}:{self.port}"
 
     def welcome(self) -> str:
-        """What to do next, for a person at a terminal."""
-        tenants = ", ".join(sorted(self.catalogue.known())[:20]) or "none yet: python -m server apply FILE"
+        """What to do next, for a person at a terminal; and, once, the password that was made up at the first start."""
+        password, self.first_password = self.first_password, None
+        admin = "" if password is None else _FIRST_ADMIN.format(name=self.settings.admin_username, password=password)
+        apps = sorted({*self.catalogue.known()} - {self.settings.control_plane})
+        tenants = ", ".join(apps[:20]) or "none yet: python -m server apply FILE"
         example = f"{self.url}/example/" if self.pages.has_example else "run npm ci in client-example first"
         return (
             f"\nRoost listens on {self.url}\n"
             f"  health   {self.url}/health\n  docs     {self.url}/docs\n"
             f"  example  {example}\n"
-            f"  appIds   {tenants}\n\nCtrl-C stops it.\n"
+            f"  appIds   {tenants}\n  control  {self.settings.control_plane}\n{admin}\nCtrl-C stops it.\n"
         )
 
     async def wait_for_signal(self) -> None:
@@ -198,6 +205,13 @@ class Roost:
             "*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.connections, self.addresses).handle
         )
         return web_app
+
+
+_FIRST_ADMIN = """
+  The control plane's first user was made. His password is shown this once:
+  username {name}
+  password {password}
+"""
 
 
 TENANCY_HOOKS: dict[str, Any] = {

@@ -11,6 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hooks.tenant import RESERVED_IDS
+
 PREFIX = "ROOST_"
 
 
@@ -41,6 +43,16 @@ class Settings(BaseSettings):
         "control_plane",
         pattern=r"^[a-z0-9][a-z0-9_-]{1,61}[a-z0-9]$",
         description="The appId of the control plane, whose users manage the other apps.",
+    )
+    admin_username: str = Field(
+        "admin", min_length=1, max_length=128, description="The control plane's first user, made at the first start."
+    )
+    admin_password: SecretStr | None = Field(
+        None,
+        description="His password. Without it one is made up, and printed once, at the first start.",
+    )
+    reserved_ids: Annotated[frozenset[str], NoDecode] = Field(
+        RESERVED_IDS, description="Ids, separated by commas, that no new app may have."
     )
     mongo_path: Literal["pymongo", "lean"] = Field("lean", description="How data commands reach MongoDB.")
     mongo_pool: int = Field(50, ge=1, le=1000, description="Connections to each MongoDB server, at most.")
@@ -95,7 +107,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
 
-    @field_validator("modules", "trusted_proxies", mode="before")
+    @field_validator("modules", "trusted_proxies", "reserved_ids", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 from hooks.context import HookContext, Params, Record
@@ -82,6 +82,21 @@ class UsersService(MongoService):
         if updated is None:
             raise NotFound(f"No record found for id '{id}'")
         return updated
+
+
+async def enter(
+    isolation: Isolation, tenant: Tenant, name: str, password_hash: str, permissions: Sequence[str] = ()
+) -> Record:
+    """Makes a user whom nobody has signed up: one who is there before there are clients.
+
+    Raises:
+        BadRequest: that is no name. Conflict: it is taken.
+    """
+    field = tenant.auth.username_field
+    user: Record = {field: check_name(name, field), KEY: name_key(name), "password": password_hash}
+    user["permissions"] = [*permissions]
+    await isolation.collection(tenant, COLLECTION).insert([user])
+    return user
 
 
 async def grant(isolation: Isolation, tenant: Tenant, name: str, permission: str, *, withdraw: bool = False) -> Record:

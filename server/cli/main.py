@@ -92,7 +92,7 @@ async def _check(settings: Settings, file: Path | None, app: str | None) -> None
         services = {tenant.id: tenant.services for tenant in declared.tenants} if declared is not None else {}
         if app is not None:
             services[app] = dict((await tenant_of(backend, app)).services)
-        count = len([tenant async for tenant in backend.tenants.all()])
+        count = len([tenant async for tenant in backend.tenants.all() if not tenant.is_control_plane])
     for id, own in services.items():
         for remark in review(own):
             typer.echo(f"{id}: {remark}")

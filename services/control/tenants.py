@@ -29,7 +29,7 @@ from services.declaration import (
     auth_settings,
     service_declarations,
 )
-from services.store import Document
+from services.store import Document, Namespace
 
 COLLECTION = "tenants"
 OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
@@ -66,6 +66,11 @@ class Tenants:
         self._keys = keys
         self._database = database
         self._control = control_database(database)
+
+    @property
+    def namespace(self) -> Namespace:
+        """Where the entries are kept."""
+        return Namespace(self._control, COLLECTION)
 
     async def get(self, id: str) -> Tenant | None:
         """The tenant, or None."""

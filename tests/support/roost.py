@@ -20,6 +20,9 @@ from tests.support.tripwire import Tripwire
 COMMAND_PATH: Path = "pymongo" if os.environ.get("ROOST_MONGO_PATH") == "pymongo" else "lean"
 """How servers under test reach MongoDB, unless a test says so itself: see "Tests" in the README."""
 MASTER_KEY = base64.urlsafe_b64encode(bytes(range(32))).decode()
+CONTROL_PLANE = "control_plane"
+ADMIN = ("admin", "secret-of-the-admin")
+"""The name and the password of the control plane's first user."""
 
 TWO_APPS = """
 tenants:
@@ -53,6 +56,7 @@ def settings_for(uri: str, **settings: Any) -> Settings:
         "mongo_path": COMMAND_PATH,
         "master_key": SecretStr(MASTER_KEY),
         "data": pathlib.Path(tempfile.gettempdir()) / f"roost-{database}",
+        "admin_password": SecretStr(ADMIN[1]),
         "log_level": "warning",
         **settings,
     }

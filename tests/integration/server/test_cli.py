@@ -3,29 +3,14 @@
 from __future__ import annotations
 
 import json
-import secrets
 import socket
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from pymongo import AsyncMongoClient
 
-from tests.integration.server.command import environment, run, serving
+from tests.integration.server.command import run, serving
 from tests.support.client import CallError, connect, outcome, rest, until
 from tests.support.roost import TWO_APPS
-
-
-@pytest.fixture
-async def env(mongod: str) -> AsyncIterator[dict[str, str]]:
-    """The variables of one deployment, whose data is deleted afterwards."""
-    database = f"t{secrets.token_hex(6)}"
-    yield environment(mongod, database)
-    client: AsyncMongoClient[dict[str, Any]]
-    async with AsyncMongoClient(mongod) as client:
-        await client.drop_database(database)
-        await client.drop_database(f"{database}_control")
 
 
 @pytest.fixture
