@@ -33,6 +33,8 @@ from services.authentication.passwords import Passwords
 from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
 from services.authentication.tokens import Tokens
 from services.control.changes import Changes
+from services.entities.offer import offer_entities
+from services.entities.records import Entities
 from services.errands import Errands
 from services.isolation import Isolation
 from services.mail.mailers import choose_mailer
@@ -45,7 +47,7 @@ QUIET: HooksByKind = {"before": {"all": [silence]}}
 
 
 class People:
-    """Registers the services `authentication users sessions api-keys accounts`, and keeps live logins true."""
+    """Registers `authentication users sessions api-keys accounts` and the entity services, and keeps live logins true."""
 
     def __init__(
         self, app: Application, backend: Backend, isolation: Isolation, connections: Connections, outbound: Outbound
@@ -59,6 +61,7 @@ class People:
         self.api_keys = ApiKeys(isolation, connections)
         self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime)
         self.directory = Directory(app)
+        self.entities = Entities(isolation)
         self.identities = Identities(isolation, self.directory)
         self.authentication = AuthenticationService(
             app,
@@ -125,6 +128,15 @@ class People:
         account_tokens = AccountTokens(self._isolation)
         letters = Letters(self.outbox, account_tokens)
         users.add_hooks(account_hooks(account_tokens, letters, self.errands))
+        offer_entities(
+            self._app,
+            self._isolation,
+            self.entities,
+            self.directory,
+            tokens=account_tokens,
+            letters=letters,
+            errands=self.errands,
+        )
         self._app.use(
             ACCOUNTS,
             AccountsService(self._app, account_tokens, letters, self.errands, self.passwords, asked=asked),

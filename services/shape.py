@@ -54,6 +54,7 @@ def shapes_of(service: object, declared: Mapping[str, Any] | None, id: str) -> t
         given = {"_id": _GIVEN_ID, **({id: ids[id]} if takes_more and id != "_id" else {})}
     marked = {name: {**entry, "readOnly": True} if name in readonly else entry for name, entry in shown.items()}
     writable = {name: entry for name, entry in taken.items() if name not in readonly}
+    given = {name: entry for name, entry in given.items() if name not in readonly}
     return (
         Shape({**ids, **marked}, tuple(dict.fromkeys((*ids, *required))), is_open),
         Shape({**given, **writable}, tuple(name for name in needed if name not in readonly), takes_more, readonly),

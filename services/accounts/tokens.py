@@ -25,12 +25,13 @@ from services.isolation import Isolation, ScopedCollection
 COLLECTION: Final = "account_tokens"
 COLLECTIONS: Final = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("subject", 1))), Expiry("expires_at"))),)
 
-Purpose = Literal["verify", "reset", "change_email", "invite"]
+Purpose = Literal["verify", "reset", "change_email", "invite", "organization_invite"]
 LIFETIMES: Final[Mapping[Purpose, timedelta]] = {
     "verify": timedelta(hours=72),
     "reset": timedelta(hours=1),
     "change_email": timedelta(hours=24),
     "invite": timedelta(hours=168),
+    "organization_invite": timedelta(hours=168),
 }
 LONGEST: Final = 128
 PER_HOUR: Final = 5

@@ -29,6 +29,7 @@ from services.declaration import (
     auth_settings,
     service_declarations,
 )
+from services.entities import registry as entities
 from services.store import Document, Namespace
 
 COLLECTION = "tenants"
@@ -39,6 +40,7 @@ OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
     *api_keys.COLLECTIONS,
     *account_tokens.COLLECTIONS,
     *audit.COLLECTIONS,
+    *entities.COLLECTIONS,
 )
 """What Roost itself keeps of every tenant."""
 

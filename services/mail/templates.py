@@ -12,7 +12,7 @@ from urllib.parse import urlencode, urlsplit
 
 from services.mail.message import LONGEST_HEADER, Mail
 
-Kind = Literal["verify", "reset", "change_email", "invite", "taken", "email_changed"]
+Kind = Literal["verify", "reset", "change_email", "invite", "organization_invite", "taken", "email_changed"]
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 PLACEHOLDERS: Final = ("link", "code", "app", "name", "hours")
 """The link that ends the matter and the code in it, the app's name, the user's name, and how long the link works."""
@@ -49,6 +49,11 @@ DEFAULTS: Final[Mapping[Kind, Template]] = {
     "invite": Template(
         "You are invited to {app}",
         "You are invited to {app}. To accept, use:\n\n    {link}\n\nIt works for {hours} hours.\n",
+    ),
+    "organization_invite": Template(
+        "You are invited to {name} at {app}",
+        "You are invited to join {name} at {app}. Log in with the account that has this address, then use:\n\n    {link}\n\n"
+        "It works once, for {hours} hours.\n",
     ),
     "taken": Template(
         "You already have an account at {app}",

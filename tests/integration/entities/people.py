@@ -1,0 +1,89 @@
+"""A control plane and two apps, and people there who may do some things and not others."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from hooks.permission import TENANT_LEVEL
+from hooks.tenant import Tenant
+from server.main import Roost
+from services.isolation import Isolation
+from services.users import grant
+from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest, until
+
+HUB, NORTH, SOUTH = "hub", "north", "south"
+APPS = f"""
+tenants:
+  - id: {HUB}
+    auth: {{username_field: email, email: {{url: "https://hub.example/#/confirm"}}}}
+  - id: {NORTH}
+    auth: {{username_field: email, email: {{url: "https://north.example/#/confirm"}}}}
+    services:
+      notes: {{multi: true, rules: {{default: authenticated}}}}
+      diary: {{rules: {{default: {{owner_id: $user._id}}}}, stamp: {{owner_id: $user._id}}}}
+      board: {{rules: {{default: public}}}}
+  - id: {SOUTH}
+    auth: {{username_field: email}}
+    services:
+      notes: {{multi: true, rules: {{default: authenticated}}}}
+"""
+TRANSPORTS = ("socket", "http")
+
+
+def tenant_of(roost: Roost, id: str) -> Tenant:
+    """The tenant's present snapshot."""
+    tenant = roost.catalogue.peek(id)
+    assert tenant is not None
+    return tenant
+
+
+async def make_control_plane(roost: Roost, id: str = HUB) -> None:
+    """Makes an app the one that manages the others."""
+    tenants = roost.backend.deployment.client[f"{roost.settings.database}_control"]["tenants"]
+    await tenants.update_one({"_id": id}, {"$set": {"control_plane": True}, "$inc": {"epoch": 1}})
+    await until(lambda: tenant_of(roost, id).is_control_plane)
+
+
+async def make_person(roost: Roost, app: str, *permissions: str, email: str | None = None) -> tuple[str, str]:
+    """A new user with permissions of his own: his address and his id."""
+    address = email or f"{fresh('user')}@mail.example"
+    async with rest(roost, app) as http:
+        user = await http.call("create", "users", {"email": address, "password": PASSWORD})
+    for permission in permissions:
+        await grant(Isolation(roost.backend.deployment), tenant_of(roost, app), address, permission)
+    return address, user["_id"]
+
+
+@asynccontextmanager
+async def person(roost: Roost, app: str, transport: str, address: str) -> AsyncIterator[Client | Rest]:
+    """Somebody who is logged in over a transport."""
+    async with connect(roost, app) if transport == "socket" else rest(roost, app) as caller:
+        assert isinstance(caller, (Client, Rest))
+        await caller.login(address, field="email")
+        yield caller
+
+
+@asynccontextmanager
+async def administrator(roost: Roost, app: str, transport: str = "http") -> AsyncIterator[Client | Rest]:
+    """Somebody new who may do all that is done inside one app."""
+    address, _ = await make_person(roost, app, *sorted(TENANT_LEVEL), "tenant:admin")
+    async with person(roost, app, transport, address) as caller:
+        yield caller
+
+
+async def refusal(caller: Caller, method: str, path: str, *arguments: Any) -> CallError:
+    """The error that answers a call."""
+    error = await outcome(caller, method, path, *arguments)
+    assert isinstance(error, CallError), error
+    return error
+
+
+async def make_role(caller: Caller, *permissions: str, server: str = "management") -> str:
+    """A new role with permissions of one resource server; its id."""
+    role = await caller.call("create", "roles", {"name": fresh("role")})
+    for permission in permissions:
+        triple = {"rs_identifier": server, "permission": permission}
+        await caller.call("create", f"roles/{role['_id']}/permissions", triple)
+    return str(role["_id"])
