@@ -49,9 +49,11 @@ class JwtStrategy:
         payload = await self._tokens.verify(params.tenant, token)
         if payload["sub"].startswith(PRINCIPAL_PREFIX):
             raise refusal("invalid token")
+        session = await self._ledger.find_one(params.tenant, payload)
+        # The user last: a live connection hears of what changes from its login on, so nothing may wait in between.
         user = await self._directory.load(params, payload["sub"])
         if user is None:
             raise NotAuthenticated("The user of this access token does not exist any more")
         whole, shown = user
-        await self._ledger.check(params.tenant, payload, whole)
+        self._ledger.check(params.tenant, payload, session, whole)
         return Authentication("jwt", str(token), payload), shown

@@ -133,7 +133,12 @@ class Ledger:
         self._recent.put((tenant.id, id), session)
         return session
 
-    async def check(self, tenant: Tenant, payload: Mapping[str, Any], user: Record) -> None:
+    async def find_one(self, tenant: Tenant, payload: Mapping[str, Any]) -> Session | None:
+        """The session of an access token, as far as is known without its user; None where there is none any more."""
+        id = payload.get("sid")
+        return await self._find(tenant, id) if isinstance(id, str) else None
+
+    def check(self, tenant: Tenant, payload: Mapping[str, Any], session: Session | None, user: Record) -> None:
         """Passes the claims of an access token whose session lasts; `user` is the token's, with all fields.
 
         Raises:
@@ -145,8 +150,8 @@ class Ledger:
             if isinstance(after, datetime) and payload["iat"] < int(after.timestamp()):
                 raise ended()
             return
-        session = await self._find(tenant, id) if isinstance(id, str) else None
-        if session is None or session.user_id != payload["sub"] or not is_valid(session, user):
+        lasts = session is not None and session.user_id == payload["sub"] and is_valid(session, user)
+        if not lasts or self.has_ended(tenant, payload):
             raise ended()
 
     def has_ended(self, tenant: Tenant, payload: Mapping[str, Any]) -> bool:

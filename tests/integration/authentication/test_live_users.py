@@ -8,7 +8,10 @@ import pytest
 
 from hooks.context import HookContext, Params, Record
 from hooks.errors import BadRequest
+from hooks.tenant import Tenant
 from server.main import Roost
+from services.authentication.bearer import JwtStrategy
+from services.authentication.ledger import Ledger, Session
 from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
@@ -98,6 +101,28 @@ async def test_another_server_hears_of_changed_and_removed_users(roosts: StartRo
         await desk.call("remove", "users", user["_id"], {})
         assert await is_out(desk)
         await until(lambda: is_out(phone))
+
+
+async def test_what_changes_during_a_login_by_token_is_seen_by_it(roosts: StartRoost) -> None:
+    """A connection that is not there yet hears of no change: what it is given must be the last that was looked at."""
+    roost = await roosts(OPEN)
+    isolation, tenant = Isolation(roost.backend.deployment), tenant_of(roost, "acme")
+
+    class Interrupted(Ledger):
+        """Meets the loss of a permission while it asks the database for a session."""
+
+        async def _find(self, tenant: Tenant, id: str) -> Session | None:
+            found = await super()._find(tenant, id)
+            await grant(isolation, tenant, "ada", "admin", withdraw=True)
+            return found
+
+    people = roost.people
+    jwt = JwtStrategy(people.directory, people.tokens, Interrupted(isolation), people.api_keys)
+    async with connect(roost, "acme") as ada:
+        await ada.sign_up("ada")
+        await grant(isolation, tenant, "ada", "admin")
+        _, user = await jwt.verify(ada.token, Params(tenant=tenant))
+        assert user["permissions"] == []
 
 
 async def test_a_login_that_has_expired_is_a_strangers_and_the_socket_stays(roosts: StartRoost) -> None:
