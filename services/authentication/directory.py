@@ -18,7 +18,8 @@ class Directory:
 
     async def find(self, params: Params, key: str) -> Record | None:
         """The whole record of the user whose name has this key. With the password hash: it must stay in the server."""
-        query: dict[str, Any] = {"username_key": key, "$limit": 1}
+        # Without a total, for which a name that is known would cost a count more than one that is not.
+        query: dict[str, Any] = {"username_key": key, "$limit": 1, "$total": False}
         context = await self._app.call(self._path, "find", Params(tenant=params.tenant, query=query))
         found: Any = context.result
         records: list[Record] = found["data"] if isinstance(found, dict) else found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import statistics
 import time
@@ -18,6 +19,10 @@ from tests.conftest import StartRoost
 from tests.integration.accounts.people import ADA, APPS, BOB, EVE, NEW, Mailbox, Person, can_log_in
 from tests.integration.authentication.clients import PASSWORD, stored, tenant_of
 from tests.support.client import connect, rest
+from tests.support.samples import mann_whitney, measure
+
+UNSEEN = 0.00005
+"""Seconds of a difference that nobody sees over a network, though statistics do."""
 
 
 async def member(roost: Roost, mailbox: Mailbox, email: str) -> Person:
@@ -187,28 +192,33 @@ async def test_an_account_before_its_owner_is_taken_back_by_the_owner(roost: Roo
     assert not await can_log_in(roost, "shy", ADA)
 
 
-async def seconds(call: Any) -> float:
-    start = time.perf_counter()
-    await call
-    return time.perf_counter() - start
-
-
 @pytest.mark.timing
-async def test_answers_take_as_long_whoever_exists(roosts: StartRoost, tmp_path: Path) -> None:
-    """LIMITS A4: medians of known and unknown differ by less than 5 ms."""
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("action", ["sign-up", "reset-request", "verify-request"])
+async def test_a4_answers_take_as_long_whoever_exists(roosts: StartRoost, tmp_path: Path, action: str) -> None:
+    """A4: sign-up, reset, verify: same timing for known and unknown. Medians differ by less than 5 ms, by no pattern."""
     roost = await roosts(APPS, data=tmp_path, name_failures=1_000, address_failures=10_000)
     await member(roost, Mailbox(roost), ADA)
-    person = Person(roost, "shy")
-    for action in ("sign-up", "reset-request", "verify-request"):
-        known: list[float] = []
-        unknown: list[float] = []
-        for number in range(150):
-            for times, email in ((known, ADA), (unknown, f"{action}{number}@x.example")):
-                if action == "sign-up":
-                    times.append(await seconds(person.call("users", "create", data={"email": email, "password": NEW})))
-                else:
-                    times.append(await seconds(person.ask(action, email=email)))
-                await roost.people.errands.settled()
-                await roost.people.outbox.settled()
-        difference = abs(statistics.median(known) - statistics.median(unknown))
-        assert difference < 0.005, (action, statistics.median(known), statistics.median(unknown))
+    person, numbers = Person(roost, "shy"), itertools.count()
+
+    async def ask(email: str) -> None:
+        if action == "sign-up":
+            await person.call("users", "create", data={"email": email, "password": NEW})
+        else:
+            await person.ask(action, email=email)
+
+    async def settle() -> None:
+        await roost.people.errands.settled()
+        await roost.people.outbox.settled()
+
+    ways = {"known": lambda: ask(ADA), "unknown": lambda: ask(f"{next(numbers)}@x.example")}
+    for _ in range(2):
+        seconds = await measure(ways, 150, settle=settle)
+        known, unknown = seconds["known"], seconds["unknown"]
+        difference = statistics.median(known) - statistics.median(unknown)
+        likely = mann_whitney(known, unknown)
+        print(f"A4, {action}: p = {likely:.3f}, medians differ by {difference * 1000:+.3f} ms")  # noqa: T201
+        assert abs(difference) < 0.005
+        if likely > 0.01 or abs(difference) < UNSEEN:
+            return
+    pytest.fail(f"p = {likely:.4f}, and medians differ by {difference * 1000:.3f} ms")
