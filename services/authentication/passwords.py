@@ -34,9 +34,11 @@ class Passwords:
         workers: int | None = None,
         most_waiting: int = 200,
     ) -> None:
-        """`workers` are threads, two per core if not given; `most_waiting` calls may wait for one of them."""
+        """`workers` are threads, one per core if not given: more of them hash no faster, and hold up the loop;
+        `most_waiting` calls may wait for one of them.
+        """
         self._argon2: Any = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=parallelism)
-        workers = workers or 2 * (os.cpu_count() or 1)
+        workers = workers or os.cpu_count() or 1
         self._most = workers + most_waiting
         self._pending = 0
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=_stand_back)

@@ -122,13 +122,14 @@ async def test_a11_no_canary_comes_out(mongod: str, tmp_path: Path) -> None:
 
             services = await offered(http)
             assert {"users", "authentication", "accounts", "sessions", "api-keys", "audit-log", "notes"} <= services
-            rounds = itertools.product(sorted(services), METHODS, (ada, stranger, http, nobody), range(9))
-            for service, method, caller, round in random.Random(4711).sample([*rounds], CALLS):
+            callers: tuple[Caller, ...] = (ada, stranger, http, nobody)
+            rounds = itertools.product(sorted(services), METHODS, callers, range(9))
+            for service, method, asking, round in random.Random(4711).sample([*rounds], CALLS):
                 data, query = bait(round, [*all_of_it.tokens, key["key"]])
                 if method in ("remove", "patch", "update") and service in ("users", "sessions", "authentication"):
                     query = {**query, "email": TEXT}  # Ada is to stay, and logged in.
                 given = {"id": TEXT, "data": data}
-                await ask(caller, method, service, *(given[name] for name in METHODS[method]), query)
+                await ask(asking, method, service, *(given[name] for name in METHODS[method]), query)
 
             forged = [access[:-9] + WRONG[:9], f"{key['key'][:-9]}{WRONG[:9]}", WRONG]
             for token in (*forged, access):
@@ -223,6 +224,7 @@ async def dump(uri: str, database: str) -> str:
     async with AsyncMongoClient(uri) as mongo:
         for name in [name for name in await mongo.list_database_names() if name.startswith(database)]:
             for collection in await mongo[name].list_collection_names():
-                texts += [json_util.dumps(record) async for record in mongo[name][collection].find({})]
+                records: Any = mongo[name][collection]
+                texts += [json_util.dumps(record) async for record in records.find({})]
             await mongo.drop_database(name)
     return "\n".join(texts)

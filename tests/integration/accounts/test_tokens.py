@@ -68,12 +68,16 @@ async def test_what_is_refused_gives_the_token_back_and_what_fails_does_not(
                 pytest.fail("it is gone")
 
 
-async def test_of_fifty_uses_at_once_one_gets_the_token(roost: Roost, tokens: AccountTokens) -> None:
+@pytest.mark.parametrize("purpose", LIFETIMES)
+async def test_a8_of_fifty_uses_at_once_one_gets_the_token(
+    roost: Roost, tokens: AccountTokens, purpose: Purpose
+) -> None:
+    """A8: one use under 50 parallel, for whatever the token is."""
     tenant = await tenant_of(roost, "named")
-    token = await tokens.issue(tenant, "verify", "user:1", "a@b.example")
+    token = await tokens.issue(tenant, purpose, "user:1", "a@b.example")
 
     async def use() -> None:
-        async with tokens.use(tenant, "verify", token):
+        async with tokens.use(tenant, purpose, token):
             pass
 
     outcomes = await asyncio.gather(*(use() for _ in range(50)), return_exceptions=True)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+import pytest
+
 from hooks.errors import BadRequest
 from services.authentication.api_keys import MOST_KEYS
 from services.authentication.ledger import MOST_LISTED
 from tests.conftest import StartRoost
-from tests.integration.authentication.people import OPEN, bearer, is_out, log_in, sign_up, tenant_of
-from tests.support.client import connect, rest
+from tests.integration.authentication.people import OPEN, bearer, is_out, log_in, refused, sign_up, tenant_of
+from tests.support.client import connect, fresh, outcome, rest
 
 
 async def test_keys_that_are_made_at_once_are_no_more_than_allowed(roosts: StartRoost) -> None:
@@ -27,6 +29,35 @@ async def test_keys_that_are_made_at_once_are_no_more_than_allowed(roosts: Start
     kept = await keys.count_documents({"app_id": "acme"})
     assert kept == MOST_KEYS - 10 + sum(isinstance(one, dict) for one in made)
     assert kept <= MOST_KEYS
+
+
+@pytest.mark.parametrize("size", [1, 7, 8, 128, 129, 1_000, 100_000, 990_000, 1_000_000])
+async def test_a6_a_password_has_up_to_128_characters_and_longer_ones_are_simply_wrong(
+    roosts: StartRoost, size: int
+) -> None:
+    """A6: password 1 B ... 1 MB, cap 128 characters: by either transport, for sign-up and login."""
+    roost = await roosts(OPEN)
+    password = "pq" * (size // 2) + "r" * (size % 2)
+    async with connect(roost, "acme") as socket, rest(roost, "acme") as http:
+        name, _ = await sign_up(http)
+        for caller in (socket, http):
+            if size == 1_000_000:
+                # With its quotes and its name it is more than a message may have.
+                if caller is http:
+                    reply = await http.request("POST", "/users", {"username": fresh(), "password": password})
+                    assert reply.status == 413
+                continue
+            made = await outcome(caller, "create", "users", {"username": fresh("x"), "password": password}, {})
+            if 8 <= size <= 128:
+                assert await log_in(caller, made["username"], password)
+            else:
+                assert (made.code, made.message) == (400, "The password must have 8 to 128 characters")
+            error = await refused(caller, "create", "authentication", login(name, password), {})
+            assert (error.code, error.message) == (401, "Invalid login")
+
+
+def login(name: str, password: str) -> dict[str, str]:
+    return {"strategy": "local", "username": name, "password": password}
 
 
 async def test_a9_however_many_sessions_there_are_all_of_them_end(roosts: StartRoost) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
+import time
+from collections import Counter
 from typing import Any
 
 import pytest
 
+from services.authentication.attempts import WINDOW
 from tests.conftest import StartRoost
-from tests.support.client import PASSWORD, Caller, CallError, connect, fresh, outcome, rest
+from tests.support.client import PASSWORD, Caller, CallError, connect, fresh, outcome, rest, until
 
 HERE, THERE = "203.0.113.7", "198.51.100.9"
 PROXIED = {"trusted_proxies": ("127.0.0.1",)}
@@ -118,3 +123,44 @@ async def test_tokens_and_the_own_password_cannot_be_guessed_for_ever(roosts: St
         reset = {"action": "reset", "token": "no-such-token", "password": "another-secret-9"}
         codes = [(await client.request("POST", "/accounts", reset)).status for _ in range(5)]
         assert codes == [400, 400, 400, 400, 429]
+
+
+async def test_a5_a_thousand_addresses_are_slowed_and_the_owner_gets_in(roosts: StartRoost) -> None:
+    """A5: the numbers are 10 and 100 in 15 minutes; distributed over 1,000 addresses it is still the name that slows them."""
+    roost = await roosts(APPS, **PROXIED)
+    assert (roost.settings.name_failures, roost.settings.address_failures, WINDOW) == (10, 100, 900)
+    name = fresh("ada")
+    codes: Counter[int] = Counter()
+    async with rest(roost, "acme") as client:
+        await client.call("create", "users", {"username": name, "password": PASSWORD})
+        began = time.monotonic()
+        for n in range(1000):
+            headers = {"X-Forwarded-For": f"198.18.{n // 250}.{n % 250 + 1}"}
+            reply = await client.request("POST", "/authentication", login(name, "wrong-password"), headers=headers)
+            codes[reply.status] += 1
+        took = time.monotonic() - began
+        assert {*codes} == {401, 429}
+        # Ten, and then one after 1, 2, 4 ... s.
+        assert codes[401] <= 10 + 2 + math.log2(took + 1)
+
+        async def get_in() -> bool:
+            headers = {"X-Forwarded-For": THERE}
+            return (await client.request("POST", "/authentication", login(name), headers=headers)).status == 201
+
+        await until(get_in, 2 * took + 5)
+
+
+async def test_a5_the_hundredth_failure_of_an_address_is_its_last_at_once(roosts: StartRoost) -> None:
+    """A5: 100 per (tenant, address), whatever names it tries; then it waits, by either transport, and others do not."""
+    roost = await roosts(APPS, **PROXIED)
+    async with (
+        rest(roost, "acme", **{"X-Forwarded-For": HERE}) as attacker,
+        connect(roost, "acme", headers={"X-Forwarded-For": HERE}) as socket,
+        rest(roost, "acme", **{"X-Forwarded-For": THERE}) as other,
+    ):
+        errors = await asyncio.gather(*(log_in(attacker, f"name-{n}") for n in range(110)))
+        codes = Counter(error.code for error in errors)
+        assert codes[401] in (100, 101)
+        assert codes[429] == 110 - codes[401]
+        assert (await log_in(socket, "another")).code == 429
+        assert (await log_in(other, "another")).code == 401

@@ -14,7 +14,7 @@ from hooks.errors import NotAuthenticated
 from server.main import Roost
 from tests.conftest import StartRoost
 from tests.integration.authentication.clients import Client
-from tests.support.client import PASSWORD, connect, outcome
+from tests.support.client import PASSWORD, connect, fresh, outcome
 from tests.support.samples import mann_whitney, measure
 
 pytestmark = [pytest.mark.timing, pytest.mark.timeout(600)]
@@ -102,12 +102,10 @@ async def test_a6_passwords_of_all_lengths_are_answered_in_a_fifth_of_a_second(r
     async with connect(roost, "acme") as socket:
         await socket.call("create", "users", {"username": "ada", "password": PASSWORD})
         for size in (1, 8, 128, 129, 1_000, 100_000, 990_000):
-            for path, data in (
-                ("authentication", {"strategy": "local", "username": "ada"}),
-                ("users", {"username": "x"}),
-            ):
+            for path, more in (("authentication", {"strategy": "local"}), ("users", {})):
                 best = 1.0
                 for _ in range(3):
+                    data = {**more, "username": "ada" if path == "authentication" else fresh("x")}
                     began = time.perf_counter()
                     await outcome(socket, "create", path, {**data, "password": "p" * size})
                     best = min(best, time.perf_counter() - began)
