@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
-from aiohttp import web
+from server.engine import Request
 
 HEADER = "X-Forwarded-For"
 
@@ -19,7 +20,7 @@ class Addresses:
         """`trusted` are the networks of proxies that append to `X-Forwarded-For`; nobody else's word counts."""
         self._trusted = trusted
 
-    def of(self, request: web.Request) -> str:
+    def of(self, request: Request) -> str:
         """The address of the request: empty where the peer has none, as over a local socket."""
         return self.follow(request.remote or "", request.headers.getall(HEADER, []))
 
@@ -40,6 +41,7 @@ class Addresses:
         return any(address in network for network in self._trusted)
 
 
+@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """An address as proxies write it: perhaps with a port, IPv6 perhaps in brackets."""
     bare = text.partition("%")[0]

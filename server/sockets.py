@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import structlog
-from aiohttp import web
 
 from hooks.context import UNSET, Authentication, Record
 from hooks.errors import (
@@ -23,7 +22,7 @@ from server import logs, wire
 from server.addresses import Addresses
 from server.connection import Connection
 from server.connections import Connections
-from server.engine import Refused, Socket
+from server.engine import Refused, Request, Socket
 from server.handshake import bearer, check_origin, named_app, resolve
 from services.application import Application, answer
 from services.authentication.service import AuthenticationService
@@ -63,7 +62,7 @@ class Sockets:
         self._authentication = authentication
         self._addresses = addresses
 
-    async def connect(self, socket: Socket, request: web.Request, auth: Any) -> None:
+    async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         """Accepts a socket for the tenant that it names, logged in if it brings a valid token.
 
         Raises:
@@ -100,7 +99,7 @@ class Sockets:
                 raise
             return None
 
-    async def disconnect(self, socket: Socket, reason: str) -> None:
+    def disconnect(self, socket: Socket, reason: str) -> None:
         """Forgets the connection."""
         self._connections.remove(socket.connection)
         self._app.happen("disconnect", socket.connection)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 from pathlib import Path
 from typing import Annotated
 
@@ -79,6 +80,9 @@ def write_types(
 async def _serve(settings: Settings, file: Path | None) -> None:
     declared = declaration.read(file) if file is not None else None
     roost = await Roost.start(settings, declared)
+    # What the start has made stays for good: the collector need not look at it again, which takes it 50 ms each time.
+    gc.collect()
+    gc.freeze()
     try:
         typer.echo(roost.welcome())
         await roost.wait_for_signal()

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from server.engine.engine import Engine
 from server.engine.gate import Gate
-from server.engine.handlers import Handlers, Refused
+from server.engine.handlers import Handlers, Refused, Request
 from server.engine.listener import Listener
 from server.engine.options import Options
 from server.engine.packets import Frame
 from server.engine.socket import Socket
 
-__all__ = ["Engine", "Frame", "Gate", "Handlers", "Listener", "Options", "Refused", "Socket"]
+__all__ = ["Engine", "Frame", "Gate", "Handlers", "Listener", "Options", "Refused", "Request", "Socket"]

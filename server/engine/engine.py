@@ -12,6 +12,7 @@ from aiohttp import web
 from server.engine import frames, library
 from server.engine.handlers import Handlers
 from server.engine.hub import Hub
+from server.engine.listener import DOOR
 from server.engine.options import Options
 
 _BATCH = 100
@@ -43,8 +44,9 @@ class Engine:
         return self._hub.running_calls
 
     def attach(self, app: web.Application) -> None:
-        """Adds the `/socket.io/` routes."""
+        """Adds the `/socket.io/` routes, and the door by which a `Listener` lets websockets in without a request."""
         self._library.attach(app, self.options.path)
+        app[DOOR] = self._library.welcome
 
     async def drain(self, seconds: float = 10.0) -> bool:
         """Takes no new sockets, and closes those that are there as soon as their calls are answered.

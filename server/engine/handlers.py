@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
-from aiohttp import web
+from multidict import MultiMapping
 
 if TYPE_CHECKING:
     from server.engine.socket import Socket
@@ -20,10 +20,25 @@ class Refused(Exception):
         self.data = data
 
 
+class Request(Protocol):
+    """The HTTP request by which a client came."""
+
+    @property
+    def query(self) -> MultiMapping[str]: ...
+
+    @property
+    def headers(self) -> MultiMapping[str]: ...
+
+    @property
+    def remote(self) -> str | None:
+        """The address of the peer, if it has one."""
+        ...
+
+
 class Handlers(Protocol):
     """What the engine tells the server."""
 
-    async def connect(self, socket: Socket, request: web.Request, auth: Any) -> None:
+    async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         """A client asks to connect; raise `Refused` to refuse. Nothing reaches the socket before this returns."""
         ...
 
@@ -31,6 +46,6 @@ class Handlers(Protocol):
         """A client calls; the answer is the acknowledgement's arguments. Never raises."""
         ...
 
-    async def disconnect(self, socket: Socket, reason: str) -> None:
+    def disconnect(self, socket: Socket, reason: str) -> None:
         """An accepted socket is gone."""
         ...

@@ -75,6 +75,8 @@ class Hub:
 
     async def finish_tasks(self, seconds: float) -> None:
         """Waits until every task is done, and cancels those that are not done in time."""
+        # What was put off until the next turn of the loop is done then.
+        await asyncio.sleep(0)
         if self._tasks:
             _, late = await asyncio.wait(self._tasks.copy(), timeout=seconds)
             for task in late:

@@ -5,6 +5,7 @@ The private names of the libraries that this package needs are listed here, and 
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from importlib import import_module
 from importlib.metadata import version
@@ -19,7 +20,7 @@ from server.engine import log
 from server.engine.hub import Hub
 from server.engine.polling import Gone, Polling
 from server.engine.socket import Socket
-from server.engine.takeover import refusal, take_over
+from server.engine.takeover import read_handshake, refusal, switch, take_over
 from server.engine.upgrade import Upgrade
 from server.engine.websocket import WebSocket
 
@@ -84,6 +85,7 @@ class Library(engineio.AsyncServer):  # type: ignore[misc]
             logger=log.library_logger,
         )
         self.hub = hub
+        self._plain = f"GET /{options.path}/?".encode()
 
     async def handle_request(self, request: web.Request) -> web.StreamResponse:
         """Answers any request to the engine's path."""
@@ -94,13 +96,36 @@ class Library(engineio.AsyncServer):  # type: ignore[misc]
         answer: web.StreamResponse = await super().handle_request(request)
         return answer
 
+    def welcome(self, data: bytes, transport: asyncio.Transport) -> bool:
+        """Takes a connection over that begins with a handshake for a new websocket session, and nothing unusual.
+
+        Whatever would be refused is not: `handle_request` does that, and says why.
+        """
+        hub = self.hub
+        if not data.startswith(self._plain) or hub.full or hub.options.allow_origin is not None:
+            return False
+        handshake = read_handshake(data, transport, asyncio.get_running_loop())
+        if handshake is None:
+            return False
+        query = handshake.query
+        if query.getall("EIO", ()) != ["4"] or query.getall("transport", ()) != ["websocket"]:
+            return False
+        if "sid" in query or "j" in query or "websocket" not in self.transports:
+            return False
+        websocket = WebSocket(hub)
+        socket = Socket(hub, websocket, handshake)
+        switch(transport, handshake.headers, websocket, socket, self._opening(self.generate_id(), upgrades=[]))
+        if handshake.early:
+            websocket.data_received(handshake.early)
+        return True
+
     async def _handle_connect(
         self, environ: Mapping[str, Any], transport: str, jsonp_index: int | None = None
     ) -> web.Response | dict[str, Any]:
         request: web.Request = environ["aiohttp.request"]
         sid = self.generate_id()
         if transport == "websocket":
-            if (refused := refusal(request)) is not None:
+            if (refused := _refusal(request)) is not None:
                 return refused
             websocket = WebSocket(self.hub)
             return take_over(request, websocket, Socket(self.hub, websocket, request), self._opening(sid, upgrades=[]))
@@ -161,7 +186,7 @@ class Entry:
         self._polling.session.end("transport error")
 
     def _begin_upgrade(self, request: web.Request) -> web.Response:
-        if (refused := refusal(request)) is not None:
+        if (refused := _refusal(request)) is not None:
             return refused
         if self._polling.on_close is not None:
             return web.json_response({"message": "An upgrade is under way"}, status=400)
@@ -179,3 +204,9 @@ class Text:
 
     def encode(self, b64: bool = False) -> str:
         return self._text
+
+
+def _refusal(request: web.Request) -> web.Response | None:
+    if request.transport is None or request.transport.is_closing():
+        return web.Response(status=400, text="The connection is gone")
+    return refusal(request.headers)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiohttp import web
 
 from server.engine import log
+from server.engine.entrance import Door, Entrance
 from server.engine.options import Options
+
+DOOR: Final = web.AppKey[Door]("door")
+"""Under which an application names who looks at the first bytes of its connections."""
 
 
 class Listener(web.AppRunner):
@@ -32,11 +36,11 @@ class Listener(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         made = await super()._make_server()
-        return _Server(made, self.options)
+        return _Server(made, self.options, self.app.get(DOOR))
 
 
 class _Server(web.Server):
-    def __init__(self, made: web.Server, options: Options) -> None:
+    def __init__(self, made: web.Server, options: Options, door: Door | None) -> None:
         super().__init__(
             made.request_handler,
             request_factory=made.request_factory,
@@ -47,11 +51,39 @@ class _Server(web.Server):
         self.options = options
         self.open = 0
         """HTTP connections; those that became websockets are not counted."""
+        self._door = door
+        self._entering: set[Entrance] = set()
         self._make = self.request_factory
         self.request_factory = self._make_watched
 
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=self._loop, **self._kwargs)
+    def __call__(self) -> asyncio.Protocol:  # type: ignore[override]
+        return Entrance(self, self._door)
+
+    def pre_shutdown(self) -> None:
+        for entrance in self._entering:
+            entrance.transport.close()
+        super().pre_shutdown()
+
+    # As a hall.
+
+    def enter(self, entrance: Entrance) -> bool:
+        self.open += 1
+        self._entering.add(entrance)
+        return self.open <= self.options.max_connections
+
+    def watch(self, transport: asyncio.Transport) -> asyncio.TimerHandle:
+        return self._loop.call_later(self.options.handshake_timeout, transport.abort)
+
+    def leave(self, entrance: Entrance) -> None:
+        self.open -= 1
+        self._entering.discard(entrance)
+
+    def answer(self, entrance: Entrance, data: bytes) -> None:
+        self._entering.discard(entrance)
+        handler = _Connection(self, entrance.deadline, loop=self._loop, **self._kwargs)
+        entrance.transport.set_protocol(handler)
+        handler.connection_made(entrance.transport)
+        handler.data_received(data)
 
     def _make_watched(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
         cast("_Connection", protocol).expect_body(payload)
@@ -61,20 +93,11 @@ class _Server(web.Server):
 class _Connection(web.RequestHandler):
     __slots__ = ("_deadline", "_server")
 
-    def __init__(self, server: _Server, **kwargs: Any) -> None:
+    def __init__(self, server: _Server, deadline: asyncio.TimerHandle | None, **kwargs: Any) -> None:
+        """`deadline` cuts the connection unless a header comes before."""
         super().__init__(server, **kwargs)
         self._server: _Server | None = server
-        self._deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        super().connection_made(transport)
-        server = self._server
-        assert server is not None
-        server.open += 1
-        if server.open > server.options.max_connections:
-            cast("asyncio.Transport", transport).abort()
-        else:
-            self._deadline = self._loop.call_later(server.options.handshake_timeout, self._cut, None)
+        self._deadline = deadline
 
     def connection_lost(self, exc: BaseException | None) -> None:
         server, self._server = self._server, None
@@ -96,5 +119,5 @@ class _Connection(web.RequestHandler):
 
     def _cut(self, payload: Any) -> None:
         self._deadline = None
-        if self.transport is not None and (payload is None or not payload.is_eof()):
+        if self.transport is not None and not payload.is_eof():
             self.transport.abort()

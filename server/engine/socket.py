@@ -7,13 +7,11 @@ import secrets
 from collections import deque
 from typing import Any, Final
 
-from aiohttp import web
-
 from hooks.errors import BadRequest, GeneralError, to_feathers_error
 from server.engine import frames, log, packets
 from server.engine.carrier import Carrier
 from server.engine.gate import Gate
-from server.engine.handlers import Refused
+from server.engine.handlers import Refused, Request
 from server.engine.hub import Hub
 from server.engine.packets import BadPacket, Frame, Malformed
 from server.engine.session import Session
@@ -48,14 +46,14 @@ class Socket(Session):
         "id",
     )
 
-    def __init__(self, hub: Hub, carrier: Carrier, request: web.Request) -> None:
+    def __init__(self, hub: Hub, carrier: Carrier, request: Request) -> None:
         super().__init__(hub, carrier)
         self.id = secrets.token_urlsafe(15)
         self.connection: Any = None
         """Whatever the handlers attach."""
         self.gate: Gate | None = None
         """A bound on running calls that this socket shares with others, if the handlers attach one."""
-        self._request: web.Request | None = request
+        self._request: Request | None = request
         self._state = _NEW
         self._running = 0
         self._waiting: deque[_Call] | None = None
@@ -92,7 +90,8 @@ class Socket(Session):
         self._unsent = None
         self.hub.forget(self)
         if accepted:
-            self.hub.start(self._disconnect(reason))
+            # Not at once: whoever ends it may be in the middle of something.
+            asyncio.get_running_loop().call_soon(self._tell_end, reason)
 
     def resume(self) -> None:
         """Goes on with the answers and the calls that waited for the client to read."""
@@ -173,7 +172,7 @@ class Socket(Session):
             self._refuse("Something went wrong on the server.", None)
         else:
             if not self.open:
-                await self._disconnect("transport close")
+                self._tell_end("transport close")
                 return
             self._state = _ACCEPTED
             self.carrier.write(packets.accepted(self.id))
@@ -189,9 +188,9 @@ class Socket(Session):
             self.carrier.write(packets.refused(message, data))
             self.watch(_PARTING)
 
-    async def _disconnect(self, reason: str) -> None:
+    def _tell_end(self, reason: str) -> None:
         try:
-            await self.hub.handlers.disconnect(self, reason)
+            self.hub.handlers.disconnect(self, reason)
         except Exception:
             log.logger.exception("the disconnect handler failed")
 

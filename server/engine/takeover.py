@@ -1,14 +1,19 @@
-"""The websocket handshake, and how a connection passes from aiohttp's protocol to ours."""
+"""The websocket handshake, and how a connection passes to our protocol: from aiohttp's, or before it ever was aiohttp's."""
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
-from typing import Any
+from typing import Any, Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 from aiohttp.abc import AbstractStreamWriter
+from aiohttp.base_protocol import BaseProtocol
+from aiohttp.http import HttpProcessingError, HttpRequestParser
+from aiohttp.streams import EMPTY_PAYLOAD
+from multidict import MultiMapping
 
 from server.engine import frames
 from server.engine.carrier import Receiver
@@ -19,6 +24,8 @@ _VERSION = "13"
 _ANSWER = (
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %b\r\n\r\n"
 )
+_HEAD_END: Final = b"\r\n\r\n"
+_MOST_READ = 65_536
 
 
 class Taken(web.Response):
@@ -31,9 +38,56 @@ class Taken(web.Response):
         return None
 
 
-def refusal(request: web.Request) -> web.Response | None:
-    """Why the request cannot become a websocket, if it cannot."""
-    headers = request.headers
+class Handshake:
+    """A request for a websocket that was read before aiohttp made a request of it."""
+
+    __slots__ = ("_transport", "early", "headers", "query")
+
+    def __init__(
+        self, query: MultiMapping[str], headers: MultiMapping[str], early: bytes, transport: asyncio.Transport
+    ) -> None:
+        self.query = query
+        self.headers = headers
+        self.early = early
+        """Frames that came with the request."""
+        self._transport = transport
+
+    @property
+    def remote(self) -> str | None:
+        """The address of the peer, if it has one."""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if isinstance(peer, tuple) else peer
+
+
+def read_handshake(data: bytes, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> Handshake | None:
+    """The handshake that a connection's first bytes are: whole, read by aiohttp's own parser, and with no `refusal`.
+
+    None for all else, whatever it is: aiohttp is to see it from its first byte.
+    """
+    if _HEAD_END not in data:
+        return None
+    parser = HttpRequestParser(BaseProtocol(loop), loop, _MOST_READ)
+    try:
+        messages, upgraded, early = parser.feed_data(data)
+    except HttpProcessingError:
+        return None
+    if not upgraded or len(messages) != 1:
+        return None
+    message, payload = messages[0]
+    headers = message.headers
+    if (
+        payload is not EMPTY_PAYLOAD
+        or message.version != HttpVersion11
+        or "Expect" in headers
+        or len(headers.getall("Upgrade")) != 1
+        or refusal(headers) is not None
+    ):
+        return None
+    return Handshake(message.url.query, headers, early, transport)
+
+
+def refusal(headers: MultiMapping[str]) -> web.Response | None:
+    """Why a request with these headers cannot become a websocket, if it cannot."""
     if headers.get("Upgrade", "").strip().lower() != "websocket":
         return web.Response(status=400, text="This is for websockets only")
     if "upgrade" not in headers.get("Connection", "").lower():
@@ -42,26 +96,34 @@ def refusal(request: web.Request) -> web.Response | None:
         return web.Response(status=426, headers={"Sec-WebSocket-Version": _VERSION})
     if not _is_key(headers.get("Sec-WebSocket-Key", "")):
         return web.Response(status=400, text="The websocket key is not valid")
-    if request.transport is None or request.transport.is_closing():
-        return web.Response(status=400, text="The connection is gone")
     return None
 
 
-def take_over(request: web.Request, websocket: WebSocket, receiver: Receiver, greeting: bytes) -> Taken:
-    """Upgrades the connection of a request that has no `refusal`, and hands it to `websocket`.
+def switch(
+    transport: asyncio.Transport, headers: MultiMapping[str], websocket: WebSocket, receiver: Receiver, greeting: bytes
+) -> None:
+    """Answers a handshake that has no `refusal`, and hands the connection to `websocket`.
 
-    `greeting` is the first packet, if any. The answer is what the request's handler is to return.
+    `greeting` is the first packet, if any.
+    """
+    key = headers["Sec-WebSocket-Key"].strip().encode()
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    transport.write(_ANSWER % accept + (frames.encode(frames.TEXT, greeting) if greeting else b""))
+    websocket.take(transport, receiver)
+
+
+def take_over(request: web.Request, websocket: WebSocket, receiver: Receiver, greeting: bytes) -> web.Response:
+    """Upgrades the connection of a request of aiohttp's, unless there is a `refusal`.
+
+    The answer is what the request's handler is to return.
     """
     protocol: Any = request.protocol
     transport = request.transport
     assert transport is not None
-    key = request.headers["Sec-WebSocket-Key"].strip().encode()
-    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
-    transport.write(_ANSWER % accept + (frames.encode(frames.TEXT, greeting) if greeting else b""))
     # Frames that came in one segment with the request.
     early: bytes = protocol._message_tail
     protocol.transport = None
-    websocket.take(transport, receiver)
+    switch(transport, request.headers, websocket, receiver, greeting)
     protocol.connection_lost(None)
     transport.resume_reading()
     if early:

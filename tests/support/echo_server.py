@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 from aiohttp import web
 
-from server.engine import Engine, Frame, Gate, Listener, Options, Refused, Socket
+from server.engine import Engine, Frame, Gate, Listener, Options, Refused, Request, Socket
 
 WAIT = "wait"
 
@@ -33,8 +33,9 @@ class EchoHandlers:
         """Ends the calls named `wait`, and the handshakes that ask to wait."""
         self.changed = asyncio.Condition()
         self.gate: Gate | None = None
+        self._telling: set[asyncio.Future[None]] = set()
 
-    async def connect(self, socket: Socket, request: web.Request, auth: Any) -> None:
+    async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         wish = auth if isinstance(auth, dict) else {}
         # Joined before it is accepted: whatever is sent now must not arrive.
         self.sockets[socket.id] = socket
@@ -60,10 +61,12 @@ class EchoHandlers:
         finally:
             self.running -= 1
 
-    async def disconnect(self, socket: Socket, reason: str) -> None:
+    def disconnect(self, socket: Socket, reason: str) -> None:
         self.sockets.pop(socket.id, None)
         self.left.append(reason)
-        await self._tell()
+        telling = asyncio.ensure_future(self._tell())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
 
     def shout(self, frame: Frame) -> None:
         """Sends an event to every socket that is known, accepted or not."""
