@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
+from typing import Final
 
 from server.engine import Request
 
 HEADER = "X-Forwarded-For"
+_REMEMBERED: Final = 4096
+"""Addresses that need not be read again."""
 
 Network = IPv4Network | IPv6Network
 
@@ -26,22 +29,23 @@ class Addresses:
 
     def follow(self, peer: str, forwarded: Sequence[str]) -> str:
         """The last hop that is no trusted proxy. What stands before it is only its word, and is not believed."""
-        found = _parse(peer)
+        found = _parse_peer(peer)
         if found is None:
             return peer
+        if not forwarded or not self._trusted:
+            return _text(found)
         hops = [hop.strip() for line in forwarded for hop in line.split(",")]
         while hops and self._trusts(found):
             before = _parse(hops.pop())
             if before is None:
                 break
             found = before
-        return str(found)
+        return _text(found)
 
     def _trusts(self, address: IPv4Address | IPv6Address) -> bool:
         return any(address in network for network in self._trusted)
 
 
-@lru_cache(maxsize=4096)
 def _parse(text: str) -> IPv4Address | IPv6Address | None:
     """An address as proxies write it: perhaps with a port, IPv6 perhaps in brackets."""
     bare = text.partition("%")[0]
@@ -55,3 +59,7 @@ def _parse(text: str) -> IPv4Address | IPv6Address | None:
         return None
     mapped = found.ipv4_mapped if isinstance(found, IPv6Address) else None
     return mapped or found
+
+
+_parse_peer = lru_cache(_REMEMBERED)(_parse)
+_text: Callable[[IPv4Address | IPv6Address], str] = lru_cache(_REMEMBERED)(str)

@@ -71,7 +71,7 @@ class Sockets:
         try:
             tenant = await resolve(self._catalogue, named_app(request.query, request.headers, auth))
             check_origin(tenant, request.headers.getall("Origin", []))
-            headers = {name.lower(): value for name, value in request.headers.items() if name.lower() in _KEPT_HEADERS}
+            headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
             connection = Connection(socket, tenant, headers, self._addresses.of(request))
             with tenant_scope(tenant):
                 login = await self._login(connection, bearer(headers.pop("authorization", None)))

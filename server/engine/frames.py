@@ -39,7 +39,7 @@ def encode_close(code: int) -> bytes:
 class FrameReader:
     """Reads a client's frames and hands on whole messages.
 
-    While `held` is true nothing is read: what arrives stays as it came, one chunk of the transport at most. No more
+    While `held` is true nothing is read: what arrives stays as it came, two chunks of the transport at most. No more
     than `max_message` bytes are ever kept for one message, however it is cut into frames.
     """
 

@@ -38,11 +38,12 @@ class Hub:
         """Whether no further socket is taken."""
         return self.draining or len(self.sockets) >= self.options.max_connections
 
-    def start(self, work: Coroutine[Any, Any, None]) -> None:
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a coroutine, which must not raise, as a task that is kept until it is done."""
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def flush_soon(self, websocket: WebSocket) -> None:
         """Sends what a websocket has collected at the end of this turn of the loop: an event and the answer behind it

@@ -20,6 +20,8 @@ BINARY_ACK: int = library.BINARY_ACK
 
 
 _MESSAGE = "4"
+_BARE_CONNECT = b"40"
+"""What a client without credentials begins with."""
 _HEAD = 24
 """An event's JSON begins within so many bytes: `42` and at most 19 digits stand before it."""
 
@@ -100,6 +102,8 @@ def read_other(packet: bytes | bytearray) -> tuple[int, str, Any, int, int | Non
     Raises:
         BadPacket: it is none.
     """
+    if packet == _BARE_CONNECT:
+        return CONNECT, "/", None, 0, None
     try:
         read = _Packet(encoded_packet=packet.decode()[1:])
         kind, namespace = read.packet_type, read.namespace or "/"

@@ -19,7 +19,8 @@ from server.engine.session import Session
 _NEW: Final = 0
 _ASKING: Final = 1
 _ACCEPTED: Final = 2
-_REFUSED: Final = 3
+_LATE: Final = 3
+_REFUSED: Final = 4
 
 _PARTING = 1.0
 """Seconds in which a client that was refused is to go by itself."""
@@ -32,6 +33,7 @@ class Socket(Session):
     """One Socket.IO connection of the default namespace."""
 
     __slots__ = (
+        "_asking",
         "_attachments",
         "_namespaces",
         "_parked",
@@ -55,6 +57,7 @@ class Socket(Session):
         """A bound on running calls that this socket shares with others, if the handlers attach one."""
         self._request: Request | None = request
         self._state = _NEW
+        self._asking: asyncio.Task[None] | None = None
         self._running = 0
         self._waiting: deque[_Call] | None = None
         self._unsent: deque[tuple[bytes, tuple[Any, ...]]] | None = None
@@ -115,7 +118,9 @@ class Socket(Session):
             self.end("handshake timeout", frames.POLICY)
         elif self._state == _REFUSED:
             self.end("refused", frames.NORMAL)
-        # One that is being asked for has a time-out of its own.
+        elif self._state == _ASKING and self._asking is not None:
+            self._state = _LATE
+            self._asking.cancel()
         return 0
 
     def on_message(self, packet: bytearray) -> None:
@@ -155,17 +160,19 @@ class Socket(Session):
             self._state = _ASKING
             # Nothing else is read until it is known whether the client may speak at all.
             self.hold()
-            self.hub.start(self._ask(auth))
+            self._asking = self.hub.start(self._ask(auth))
+            self.watch(self.hub.options.handshake_timeout)
 
     async def _ask(self, auth: Any) -> None:
         request, self._request = self._request, None
         assert request is not None
         try:
-            async with asyncio.timeout(self.hub.options.handshake_timeout):
-                await self.hub.handlers.connect(self, request, auth)
+            await self.hub.handlers.connect(self, request, auth)
         except Refused as refusal:
             self._refuse(refusal.message, refusal.data)
-        except TimeoutError:
+        except asyncio.CancelledError:
+            if self._state != _LATE:
+                raise
             self._refuse("The handshake took too long: try again", None)
         except Exception:
             log.logger.exception("a handshake failed")
@@ -175,6 +182,7 @@ class Socket(Session):
                 self._tell_end("transport close")
                 return
             self._state = _ACCEPTED
+            self._asking = None
             self.carrier.write(packets.accepted(self.id))
             self.watch(self.hub.options.ping_interval)
             if self._retiring:

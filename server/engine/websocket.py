@@ -27,13 +27,15 @@ class WebSocket(FrameReader, asyncio.Protocol):
     good deal in a few seconds; and at twice the bytes, or four times the packets, it is cut at once.
     """
 
-    __slots__ = ("_goodbye", "_hub", "_open", "_stall", "_transport", "_unsent", "receiver")
+    __slots__ = ("_goodbye", "_hub", "_open", "_parted", "_paused", "_stall", "_transport", "_unsent", "receiver")
 
     def __init__(self, hub: Hub) -> None:
         super().__init__(hub.options.max_message)
         self._hub = hub
         self._transport: asyncio.Transport = cast("asyncio.Transport", None)
         self._open = False
+        self._paused = False
+        self._parted = False
         self._stall: Stall | None = None
         self._unsent: bytes | None = None
         self._goodbye: asyncio.TimerHandle | None = None
@@ -58,15 +60,16 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._send(frame.framed)
 
     def hold(self) -> None:
+        # The transport is paused when something comes meanwhile: most holds are over before.
         self.held = True
-        self._transport.pause_reading()
 
     def release(self) -> None:
         if self._open:
             self.held = False
             self.data_received(b"")
             # What had been kept may have filled the receiver again.
-            if not self.held:
+            if self._paused and not self.held:
+                self._paused = False
                 self._transport.resume_reading()
 
     def review(self, now: float) -> str:
@@ -86,7 +89,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._leave()
         self._hub.leaving[self] = None
         transport = self._transport
-        if transport.can_write_eof():
+        if transport.can_write_eof() and not self._parted:
             # The rest of what the client sends is read and dropped: closing with unread input would reset the
             # connection, and the client might never see what was sent to it.
             try:
@@ -95,7 +98,8 @@ class WebSocket(FrameReader, asyncio.Protocol):
                 # The client was faster.
                 transport.abort()
             else:
-                transport.resume_reading()
+                if self._paused:
+                    transport.resume_reading()
         else:
             transport.close()
         self._goodbye = asyncio.get_running_loop().call_later(GOODBYE, transport.abort)
@@ -143,6 +147,9 @@ class WebSocket(FrameReader, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._open:
             return
+        if self.held and not self._paused:
+            self._paused = True
+            self._transport.pause_reading()
         try:
             self.feed(data)
         except Violation as violation:
@@ -178,6 +185,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         self._send(frames.encode(frames.PONG, bytes(payload)))
 
     def on_close(self) -> None:
+        self._parted = True
         self.receiver.end("transport close", frames.NORMAL)
 
 

@@ -25,6 +25,7 @@ class EchoHandlers:
     def __init__(self, *, remember: bool = True) -> None:
         self.remember = remember
         self.sockets: dict[str, Socket] = {}
+        self.requests: list[Request] = []
         self.left: list[str] = []
         self.calls: list[tuple[str, Sequence[Any]]] = []
         self.running = 0
@@ -37,6 +38,8 @@ class EchoHandlers:
 
     async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         wish = auth if isinstance(auth, dict) else {}
+        if self.remember:
+            self.requests.append(request)
         # Joined before it is accepted: whatever is sent now must not arrive.
         self.sockets[socket.id] = socket
         await self._tell()
