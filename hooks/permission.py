@@ -14,7 +14,15 @@ def _crud(*nouns: str) -> frozenset[str]:
 
 
 TENANT_LEVEL: Final = _crud(
-    "organizations", "organization_members", "roles", "resource_servers", "connections", "clients", "users", "domains"
+    "organizations",
+    "organization_members",
+    "roles",
+    "resource_servers",
+    "connections",
+    "clients",
+    "users",
+    "domains",
+    "jobs",
 ) | {"read:tenant_settings", "update:tenant_settings", "read:tenant_operations", "create:tenant_operations"}
 """What may be done inside one tenant."""
 TENANT_ADMIN: Final = "tenant:admin"

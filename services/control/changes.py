@@ -16,6 +16,7 @@ import structlog
 from hooks.errors import FeathersError, Unavailable
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -93,15 +94,6 @@ class Changes:
                 log.warning("changes: no change stream, looking at everything instead", error=type(error).__name__)
                 await _attempt(review)
             await asyncio.sleep(POLL if resume is None else 0.1)
-
-
-async def end(task: asyncio.Task[Any]) -> None:
-    """Cancels a task and returns when it has ended: the driver can swallow a cancellation, so one alone may not do."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait((task,), timeout=0.1)
-    if not task.cancelled() and task.exception() is not None:
-        log.warning("a task ended badly", task=task.get_name(), error=type(task.exception()).__name__)
 
 
 async def _attempt(work: Callable[[], Awaitable[None]]) -> None:

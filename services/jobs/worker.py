@@ -1,0 +1,218 @@
+"""The worker of a node: takes waiting jobs, one of each tenant in turn, and does them in the scope of their tenants."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import uuid
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import structlog
+
+from hooks.errors import FeathersError
+from hooks.tenant import Tenant, tenant_scope
+from services.jobs.model import GiveUp, Handler, Job, State, pause
+from services.jobs.queue import Jobs
+from services.store import Document
+from services.tasks import end
+
+log = structlog.get_logger()
+
+POLL = 1.0
+"""Seconds between two looks for jobs that other nodes have made, or whose time has come."""
+LEASE = 60.0
+"""Seconds after which a job goes to another node when its own is not heard of any more."""
+DELAY = 15.0
+"""Seconds until a job is looked at again whose tenant is not served at the moment."""
+GRACE = 5.0
+"""Seconds that running jobs have to end when the server stops; what does not is done again elsewhere."""
+
+Resolve = Callable[[str], Awaitable[Tenant | None]]
+Holds = Callable[[Tenant, str, str], Awaitable[bool]]
+"""Whether a user of a tenant, named by id, holds a permission now."""
+
+
+class Worker:
+    """Does jobs until it is stopped."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        resolve: Resolve,
+        holds: Holds,
+        *,
+        at_once: int = 16,
+        per_tenant: int = 4,
+        poll: float = POLL,
+        lease: float = LEASE,
+        delay: float = DELAY,
+    ) -> None:
+        """At most `at_once` jobs run here, and `per_tenant` of one tenant; the times are in seconds."""
+        self._jobs = jobs
+        self._store = jobs.store
+        self._resolve = resolve
+        self._holds = holds
+        self._at_once = at_once
+        self._per_tenant = per_tenant
+        self._poll = poll
+        self._lease = lease
+        self._delay = delay
+        self._node = uuid.uuid4().hex
+        self._running: dict[asyncio.Task[None], tuple[str, str]] = {}
+        """The tenant and token of each attempt that goes on."""
+        self._turns: list[str] = []
+        self._loops: list[asyncio.Task[None]] = []
+
+    async def start(self) -> None:
+        """Begins to work."""
+        self._loops = [
+            asyncio.create_task(self._work(), name="jobs", context=Context()),
+            asyncio.create_task(self._renew(), name="job leases", context=Context()),
+        ]
+
+    async def stop(self, grace: float = GRACE) -> None:
+        """Takes no more jobs, gives the running ones some time, and leaves the rest to others."""
+        for loop in self._loops:
+            await end(loop)
+        if self._running:
+            await asyncio.wait([*self._running], timeout=grace)
+        for task in [*self._running]:
+            await end(task)
+
+    async def _work(self) -> None:
+        woken = 0.0
+        clock = asyncio.get_running_loop().time
+        while True:
+            self._jobs.news.clear()
+            try:
+                if clock() >= woken + self._poll:
+                    await self._store.wake()
+                    woken = clock()
+                found = await self._take_turns(await self._store.tenants())
+            except FeathersError as error:
+                log.warning("jobs: the queue cannot be asked", error=type(error).__name__)
+                found = False
+            if not found:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(self._poll):
+                        await self._jobs.news.wait()
+
+    async def _take_turns(self, waiting: Sequence[str]) -> bool:
+        """Takes at most one job of each tenant, those first whose last turn is longest ago; whether any was taken."""
+        known = [id for id in self._turns if id in set(waiting)]
+        order = [*(id for id in waiting if id not in set(known)), *known]
+        taken = False
+        running = Counter(app_id for app_id, _ in self._running.values())
+        for app_id in order:
+            if len(self._running) >= self._at_once:
+                break
+            if running[app_id] >= self._per_tenant:
+                continue
+            document = await self._store.claim(app_id, self._node, token := uuid.uuid4().hex, self._lease)
+            if document is None:
+                continue
+            taken = True
+            known = [*(id for id in known if id != app_id), app_id]
+            task = asyncio.create_task(self._attempt(document), name=f"job {document['name']}", context=Context())
+            self._running[task] = (app_id, token)
+            task.add_done_callback(self._forget)
+        self._turns = known
+        return taken and len(self._running) < self._at_once
+
+    def _forget(self, task: asyncio.Task[None]) -> None:
+        self._running.pop(task, None)
+        self._jobs.news.set()
+        if not task.cancelled() and task.exception() is not None:
+            log.error("jobs: an attempt was not settled", error=type(task.exception()).__name__)
+
+    async def _renew(self) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 3)
+            tokens = [token for _, token in self._running.values()]
+            if tokens:
+                try:
+                    await self._store.renew(self._node, tokens, self._lease)
+                except FeathersError as error:
+                    log.warning("jobs: leases were not renewed", error=type(error).__name__)
+
+    async def _attempt(self, document: Document) -> None:
+        tenant = await self._resolve(document["app_id"])
+        handler = self._jobs.handlers.get(document["name"])
+        if tenant is None or tenant.status in ("deleting", "deleted"):
+            await self._settle(tenant, document, {"state": State.DROPPED, "reason": "the app is gone"})
+        elif handler is None:
+            # Another version of the server may know it.
+            await self._postpone(tenant, document, "no handler here")
+        elif (reason := _not_served(tenant, handler)) is not None:
+            await self._postpone(tenant, document, reason)
+        elif "key" in document and await self._store.is_running(tenant.id, document["key"], but=document["_id"]):
+            await self._postpone(tenant, document, "the one before still runs")
+        else:
+            with tenant_scope(tenant):
+                await self._do(tenant, handler, document)
+
+    async def _do(self, tenant: Tenant, handler: Handler, document: Document) -> None:
+        actor = document.get("actor")
+        if handler.permission is not None and actor and not await self._holds(tenant, actor, handler.permission):
+            reason = f"who asked for it does not hold '{handler.permission}' any more"
+            await self._settle(tenant, document, {"state": State.DROPPED, "reason": reason})
+            return
+        await self._jobs.tell(tenant, "patched", document)
+        job = Job(
+            id=str(document["_id"]),
+            name=handler.name,
+            tenant=tenant,
+            payload=document["payload"],
+            attempt=document["attempt"],
+            actor=actor,
+            org_id=document.get("org_id"),
+            call=document.get("call"),
+        )
+        try:
+            async with asyncio.timeout(handler.timeout):
+                await handler.work(job)
+        except GiveUp as error:
+            await self._settle(tenant, document, {"state": State.FAILED, "reason": str(error) or "it was given up"})
+        except Exception as error:
+            await self._fail(tenant, handler, document, error)
+        else:
+            await self._settle(tenant, document, {"state": State.DONE, "reason": None})
+
+    async def _fail(self, tenant: Tenant, handler: Handler, document: Document, error: Exception) -> None:
+        attempt = document["attempt"]
+        last = attempt >= handler.attempts
+        # Our own errors are sentences for clients; the text of others may hold anything.
+        reason = error.message if isinstance(error, FeathersError) else type(error).__name__
+        log.warning(
+            "a job failed", job=document["_id"], name=handler.name, attempt=attempt, given_up=last, error=reason
+        )
+        if last:
+            await self._settle(tenant, document, {"state": State.FAILED, "reason": reason})
+        else:
+            run_at = datetime.now(UTC) + timedelta(seconds=pause(attempt))
+            await self._settle(tenant, document, {"state": State.SCHEDULED, "run_at": run_at, "reason": reason})
+
+    async def _postpone(self, tenant: Tenant, document: Document, reason: str) -> None:
+        """Comes back to a job later; that was no attempt."""
+        run_at = datetime.now(UTC) + timedelta(seconds=self._delay)
+        changes = {"state": State.SCHEDULED, "run_at": run_at, "attempt": document["attempt"] - 1, "reason": reason}
+        await self._settle(tenant, document, changes)
+
+    async def _settle(self, tenant: Tenant | None, document: Document, changes: dict[str, Any]) -> None:
+        if not await self._store.settle(document["_id"], document["token"], changes):
+            log.warning("a job was done elsewhere meanwhile", tenant=document["app_id"], job=document["_id"])
+        elif tenant is not None:
+            await self._jobs.tell(tenant, "patched", {**document, **changes})
+
+
+def _not_served(tenant: Tenant, handler: Handler) -> str | None:
+    """Why a tenant's job has to wait; None when it may run."""
+    if tenant.status == "ready":
+        return None if getattr(tenant, "is_active", True) else "the app is inactive"
+    if tenant.status == "migrating" and not handler.writes:
+        return None
+    return f"the app is {tenant.status}"
