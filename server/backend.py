@@ -17,6 +17,7 @@ from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.control.configuration import Configuration
 from services.control.founding import AnotherControlPlane, Founding
+from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
 from services.control.own_rules import OwnRules
 from services.control.secrets import Secrets
@@ -37,6 +38,7 @@ class Backend:
     def __init__(self, settings: Settings, deployment: Deployment, master: MasterKey) -> None:
         self.settings = settings
         self.deployment = deployment
+        self.master = master
         self.key_store = MongoKeyStore(deployment, database=settings.database)
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, self.keys, database=settings.database)
@@ -46,6 +48,7 @@ class Backend:
             deployment, self.keys, self.tenants, database=settings.database, id=settings.control_plane
         )
         self.own_rules = OwnRules(deployment, database=settings.database)
+        self.job_store = MongoJobStore(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def found(self) -> Tenant:
@@ -112,6 +115,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
         stack.push_async_callback(backend.audit.stop)
         await backend.key_store.prepare()
         await backend.secrets.prepare()
+        await backend.job_store.prepare()
         yield backend
 
 

@@ -42,6 +42,12 @@ from services.control.tenants import control_database
 from services.declaration import Declaration
 from services.declared import DeclaredServices
 from services.isolation import Isolation
+from services.jobs.clock import Clock
+from services.jobs.queue import Jobs
+from services.jobs.service import JOBS_RULES, JobsService
+from services.jobs.service import METHODS as JOBS_METHODS
+from services.jobs.service import PATH as JOBS
+from services.jobs.worker import Worker
 
 log = structlog.get_logger()
 
@@ -74,11 +80,23 @@ class Roost:
         self.app.hooks(TENANCY_HOOKS)
         self.addresses = Addresses(settings.trusted_proxies)
         self.outbound = Outbound(allow_private=settings.outbound_private)
-        self.people = People(self.app, backend, isolation, self.connections, self.outbound)
+        self.jobs = self.app.jobs = Jobs(backend.job_store, control_plane=settings.control_plane)
+        self.people = People(
+            self.app,
+            backend,
+            isolation=isolation,
+            connections=self.connections,
+            outbound=self.outbound,
+            jobs=self.jobs,
+        )
         self.catalogue.on_change(self.people.logins.follow_tenant)
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
+        jobs_service = self.app.use(JOBS, JobsService(self.jobs), methods=JOBS_METHODS, rules=JOBS_RULES, hooks=QUIET)
+        self.jobs.on_change(lambda tenant, event, job: jobs_service.emit(event, job, tenant=tenant))
+        self.worker = Worker(self.jobs, self.catalogue.get, self.people.holds)
+        self.clock = Clock(self.jobs, backend.tenants.all)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         self.engine = Engine(
             Sockets(self.app, self.catalogue, self.connections, self.people.authentication, self.addresses),

@@ -5,9 +5,12 @@ from __future__ import annotations
 from contextlib import AsyncExitStack
 from typing import Any
 
-from hooks.context import HookContext
+from hooks.context import HookContext, Params
 from hooks.limit import limit
+from hooks.permission import effective
+from hooks.rules import permissions_of
 from hooks.silence import silence
+from hooks.tenant import Tenant
 from server.backend import Backend, StartError
 from server.connections import Connections
 from server.logins import CHANGING, ENDING, Logins
@@ -37,6 +40,7 @@ from services.entities.offer import offer_entities
 from services.entities.records import Entities
 from services.errands import Errands
 from services.isolation import Isolation
+from services.jobs.queue import Jobs
 from services.mail.mailers import choose_mailer
 from services.mail.message import Mailer
 from services.mail.outbox import Outbox
@@ -50,7 +54,14 @@ class People:
     """Registers `authentication users sessions api-keys accounts` and the entity services, and keeps live logins true."""
 
     def __init__(
-        self, app: Application, backend: Backend, isolation: Isolation, connections: Connections, outbound: Outbound
+        self,
+        app: Application,
+        backend: Backend,
+        *,
+        isolation: Isolation,
+        connections: Connections,
+        outbound: Outbound,
+        jobs: Jobs,
     ) -> None:
         settings = backend.settings
         self._app = app
@@ -82,7 +93,7 @@ class People:
             keys=self.api_keys,
         )
         self.changes = Changes(backend.deployment, database=settings.database, updates=CHANGING, deletions=ENDING)
-        self.outbox = Outbox(_mailer(settings))
+        self.outbox = Outbox(jobs, _mailer(settings), backend.master)
         self.errands = Errands("accounts", at_once=8, most=1000)
         app.authenticator = self.authentication.authenticate
         self._use_authentication()
@@ -94,12 +105,16 @@ class People:
     async def start(self, stack: AsyncExitStack) -> None:
         """Begins to follow what happens to logins elsewhere."""
         stack.callback(self.passwords.close)
-        stack.push_async_callback(self.outbox.stop)
         stack.push_async_callback(self.errands.stop)
         stack.callback(self.logins.close)
         await self.logins.watch_keys()
         await self.changes.start(self.logins.hear, self.logins.review)
         stack.push_async_callback(self.changes.stop)
+
+    async def holds(self, tenant: Tenant, user_id: str, permission: str) -> bool:
+        """Whether a user of the tenant holds a permission now: for work that goes on after the call."""
+        user = await self.directory.load(Params(tenant=tenant), user_id)
+        return user is not None and permission in effective(permissions_of(user[0]))
 
     def _use_authentication(self) -> None:
         self._app.use(

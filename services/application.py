@@ -20,6 +20,7 @@ from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
 from services.database.schema import CollectionSchema
+from services.jobs.queue import Jobs
 from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.readers import Readers
 from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
@@ -90,6 +91,8 @@ class Application:
         self.publishers = Publishers(self.channels, self.readers)
         self.authenticator: Authenticator | None = None
         self.storage: Storage | None = None
+        self.jobs: Jobs | None = None
+        """Background work: `app.jobs.handle("digest", work)`, and `await app.jobs.enqueue("digest", {...})` in a call."""
         self._hooks = Hooks()
         self._lifecycle: dict[str, list[LifecycleHook]] = {"setup": [], "teardown": []}
         self._ready: list[Registration] | None = None

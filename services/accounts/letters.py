@@ -32,12 +32,12 @@ class Letters:
         token = await self._tokens.issue(tenant, purpose, subject, to, **details)
         hours = int(LIFETIMES[purpose].total_seconds() // 3600)
         link = link_to(tenant.auth.email.url, purpose.replace("_", "-") if purpose != "invite" else _ACCEPT, token)
-        self._post(tenant, purpose, to, {"link": link, "code": token, "name": name, "hours": str(hours)})
+        await self._post(tenant, purpose, to, {"link": link, "code": token, "name": name, "hours": str(hours)})
 
     async def send_notice(self, tenant: Tenant, kind: Kind, to: str, *, name: str = "") -> None:
         """Mails a notice without a token."""
         if await self._may_send(tenant, kind, to):
-            self._post(tenant, kind, to, {"name": name})
+            await self._post(tenant, kind, to, {"name": name})
 
     async def _may_send(self, tenant: Tenant, kind: Kind, to: object) -> bool:
         if not is_address(to):
@@ -48,12 +48,12 @@ class Letters:
             log.info("a mail was not sent: its address has had enough of them", tenant=tenant.id, kind=kind)
         return allowed
 
-    def _post(self, tenant: Tenant, kind: Kind, to: str, values: dict[str, str]) -> None:
+    async def _post(self, tenant: Tenant, kind: Kind, to: str, values: dict[str, str]) -> None:
         settings = tenant.auth.email
         own = settings.templates.get(kind)
         template = DEFAULTS[kind] if own is None else Template(str(own["subject"]), str(own["text"]), own.get("html"))
         app = settings.from_name or tenant.name
-        self._outbox.post(compose(template, to, {"app": app, **values}, from_name=app))
+        await self._outbox.post(tenant, compose(template, to, {"app": app, **values}, from_name=app))
 
 
 _ACCEPT = "accept-invitation"

@@ -16,6 +16,7 @@ from services.query import Paginate, QueryOptions, parse
 from services.store import Document
 
 PATH = "jobs"
+METHODS = ("find", "get", "remove", "retry")
 JOBS_RULES: Mapping[str, Rule] = {
     "find": {"permission": "read:jobs"},
     "get": {"permission": "read:jobs"},

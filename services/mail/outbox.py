@@ -1,68 +1,68 @@
-"""The outbox: mails are taken at once and sent in the background, with further attempts when the first one fails."""
+"""The outbox: mails leave as jobs, so that they survive the process that wrote them, and are tried again when sending fails."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+import base64
+import json
+from dataclasses import asdict
+from typing import Protocol
 
 import structlog
 
-from services.errands import Errands
+from hooks.errors import FeathersError
+from hooks.tenant import Tenant, tenant_scope
+from services.jobs.model import GiveUp, Job
+from services.jobs.queue import Jobs
 from services.mail.message import Mail, Mailer, MailRefused
 
 log = structlog.get_logger()
 
-MOST_MAILS = 1000
-"""Mails that may wait; more are dropped, and the log says so."""
-AT_ONCE = 4
-DELAYS = (2.0, 10.0, 60.0, 300.0)
-"""Seconds before each further attempt."""
+JOB = "mail"
+ATTEMPTS = 8
+"""With pauses of 2 s, 4 s and so on: for some minutes."""
 TIMEOUT = 60.0
 """Seconds that one attempt may take."""
 
 
+class Seal(Protocol):
+    """Encrypts what is kept, bound to a place: mails hold addresses, and links that log in."""
+
+    def seal(self, secret: bytes, *place: str) -> bytes:
+        """The secret, encrypted."""
+        ...
+
+    def open(self, sealed: bytes, *place: str) -> bytes:
+        """The secret that was sealed for this place."""
+        ...
+
+
 class Outbox:
-    """Mails wait in memory: those of a process that ends abruptly are lost, and people ask for another one."""
+    """Posts mails of a tenant, and sends those of all tenants."""
 
-    def __init__(
-        self,
-        mailer: Mailer,
-        *,
-        most: int = MOST_MAILS,
-        at_once: int = AT_ONCE,
-        delays: Sequence[float] = DELAYS,
-        timeout: float = TIMEOUT,
-    ) -> None:
+    def __init__(self, jobs: Jobs, mailer: Mailer, seal: Seal) -> None:
+        """Registers itself as the handler of jobs of the name `mail`."""
+        self._jobs = jobs
         self._mailer = mailer
-        self._delays = tuple(delays)
-        self._timeout = timeout
-        self._errands = Errands("mail", at_once=at_once, most=most)
+        self._seal = seal
+        jobs.handle(JOB, self._send, writes=False, attempts=ATTEMPTS, timeout=TIMEOUT)
 
-    def post(self, mail: Mail) -> bool:
-        """Takes a mail, and returns at once; False when too many wait and it was dropped."""
-        attempts = 0
+    async def post(self, tenant: Tenant, mail: Mail) -> bool:
+        """Takes a mail on; False when it cannot be kept, which the log tells: people ask for another one."""
+        sealed = self._seal.seal(json.dumps(asdict(mail)).encode(), JOB, tenant.id)
+        try:
+            with tenant_scope(tenant):
+                await self._jobs.enqueue(JOB, {"sealed": base64.b64encode(sealed).decode()})
+        except FeathersError as error:
+            log.warning("a mail was not taken", tenant=tenant.id, error=type(error).__name__)
+            return False
+        return True
 
-        async def attempt() -> float | None:
-            nonlocal attempts
-            attempts += 1
-            try:
-                async with asyncio.timeout(self._timeout):
-                    await self._mailer.send(mail)
-            except MailRefused as error:
-                log.warning("a mail was refused", reason=str(error))
-            except Exception as error:
-                # Neither address nor text is for the log.
-                last = attempts > len(self._delays)
-                log.warning("a mail was not sent", attempt=attempts, given_up=last, error=type(error).__name__)
-                return None if last else self._delays[attempts - 1]
-            return None
-
-        return self._errands.add(attempt)
-
-    async def settled(self) -> None:
-        """Returns when no mail waits."""
-        await self._errands.settled()
-
-    async def stop(self, grace: float = 5.0) -> None:
-        """Gives the mails `grace` seconds to leave, and forgets the rest."""
-        await self._errands.stop(grace)
+    async def _send(self, job: Job) -> None:
+        sealed = base64.b64decode(job.payload["sealed"])
+        mail = Mail(**json.loads(self._seal.open(sealed, JOB, job.tenant.id)))
+        try:
+            await self._mailer.send(mail)
+        except MailRefused as error:
+            # Neither address nor text is for the log.
+            log.warning("a mail was refused", reason=str(error))
+            raise GiveUp("the mail server refused it") from error

@@ -17,6 +17,7 @@ from hooks.context import Record
 from hooks.errors import FeathersError
 from server.main import Roost
 from tests.integration.authentication.clients import PASSWORD, Client
+from tests.support.jobs import mailed
 
 APPS = """
 tenants:
@@ -78,8 +79,7 @@ class Mailbox:
 
     async def news(self) -> list[Letter]:
         """The mails that have come since this was last asked, once all that was to be done has been done."""
-        await self.roost.people.errands.settled()
-        await self.roost.people.outbox.settled()
+        await mailed(self.roost)
         return await asyncio.to_thread(self._read)
 
     async def one(self) -> Letter:

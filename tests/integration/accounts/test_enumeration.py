@@ -19,6 +19,7 @@ from tests.conftest import StartRoost
 from tests.integration.accounts.people import ADA, APPS, BOB, EVE, NEW, Mailbox, Person, can_log_in
 from tests.integration.authentication.clients import PASSWORD, stored, tenant_of
 from tests.support.client import connect, rest
+from tests.support.jobs import mailed
 from tests.support.samples import mann_whitney, measure
 
 UNSEEN = 0.00005
@@ -208,8 +209,7 @@ async def test_a4_answers_take_as_long_whoever_exists(roosts: StartRoost, tmp_pa
             await person.ask(action, email=email)
 
     async def settle() -> None:
-        await roost.people.errands.settled()
-        await roost.people.outbox.settled()
+        await mailed(roost)
 
     ways = {"known": lambda: ask(ADA), "unknown": lambda: ask(f"{next(numbers)}@x.example")}
     for _ in range(2):

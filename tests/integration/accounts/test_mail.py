@@ -13,6 +13,7 @@ from server.backend import StartError
 from tests.conftest import StartRoost
 from tests.integration.accounts.people import ADA, APPS, NEW, Person, can_log_in
 from tests.integration.mail.smtp_server import smtp_server
+from tests.support.jobs import mailed
 
 
 async def test_a_link_arrives_by_smtp_and_works(roosts: StartRoost) -> None:
@@ -22,8 +23,7 @@ async def test_a_link_arrives_by_smtp_and_works(roosts: StartRoost) -> None:
         person = Person(roost, "mailed")
         await person.sign_up(ADA)
         await person.ask("reset-request", email=ADA)
-        await roost.people.errands.settled()
-        await roost.people.outbox.settled()
+        await mailed(roost)
         (envelope,) = smtp.envelopes
         assert (envelope.mail_from, envelope.rcpt_tos) == ("no-reply@roost.example", [ADA])
         assert isinstance(envelope.content, bytes)
@@ -52,7 +52,7 @@ async def test_a_server_that_never_answers_holds_up_no_call_and_no_end(roosts: S
             await Person(roost, "mailed").sign_up(ADA)
             assert (await Person(roost, "mailed").ask("reset-request", email=ADA))["status"] == "accepted"
             await accepted.wait()
-        await roost.people.outbox.stop(0)
+        await roost.worker.stop(0)
 
 
 async def test_settings_that_cannot_work_are_told_at_the_start(roosts: StartRoost) -> None:

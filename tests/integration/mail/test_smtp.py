@@ -10,10 +10,8 @@ from urllib.parse import quote
 
 import pytest
 from aiosmtpd.smtp import Envelope
-from structlog.testing import capture_logs
 
 from services.mail.message import Mail, MailFailed, MailRefused
-from services.mail.outbox import Outbox
 from services.mail.smtp import SmtpMailer, SmtpServer
 from tests.integration.mail.smtp_server import PASSWORD, USER, certificate, smtp_server
 
@@ -87,14 +85,3 @@ async def test_nobody_listens() -> None:
         free.bind(("127.0.0.1", 0))
         with pytest.raises(MailFailed):
             await plain(free.getsockname()[1]).send(MAIL)
-
-
-async def test_the_outbox_gets_a_mail_through_a_server_that_is_busy_at_first() -> None:
-    async with smtp_server() as server:
-        server.answers += ["451 ada@a.example later", "421 ada@a.example later"]
-        outbox = Outbox(plain(server.port), delays=(0.001, 0.001))
-        with capture_logs() as logs:
-            outbox.post(MAIL)
-            await outbox.settled()
-    assert len(server.envelopes) == 1
-    assert "ada" not in str(logs)
