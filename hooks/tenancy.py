@@ -6,9 +6,10 @@ again, and the database itself refuses what carries no tenant.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from hooks.context import HookContext
+from hooks.context import HookContext, Record
 from hooks.errors import BadRequest
 
 FIELD = "app_id"
@@ -40,6 +41,15 @@ def enforce_app_id(context: HookContext) -> None:
     if conditions:
         forced["$and"].append(conditions)
     params.query = forced
+
+
+def asked(query: Mapping[str, Any]) -> Record:
+    """What a client asked, without what `enforce_app_id` has put around it: for services that keep their records elsewhere."""
+    shape = {key: value for key, value in query.items() if key != "$and"}
+    parts = [part for part in query.get("$and", ()) if part.keys() != {FIELD}]
+    if len(parts) == 1 and shape.keys().isdisjoint(parts[0]):
+        return {**shape, **parts[0]}
+    return {**shape, "$and": parts} if parts else shape
 
 
 def inject_app_id(context: HookContext) -> None:

@@ -182,6 +182,10 @@ class Roost:
         await self.app.setup()
         await self.backend.own_rules.note({path: own.rules for path, own in self.app.services.items()})
         stack.push_async_callback(self.app.teardown)
+        await self.worker.start()
+        stack.push_async_callback(self.worker.stop)
+        await self.clock.start()
+        stack.push_async_callback(self.clock.stop)
         web_app = self._web_app()
         runner = Listener(
             web_app,

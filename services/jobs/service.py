@@ -9,6 +9,7 @@ from typing import Any
 from hooks.context import Params, Record
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.rules import Rule
+from hooks.tenancy import asked
 from services.base import Page, Service
 from services.jobs.model import State, shown
 from services.jobs.queue import Jobs
@@ -54,7 +55,7 @@ class JobsService(Service):
         Raises:
             BadRequest: another filter.
         """
-        query = parse(params.query, QueryOptions(PAGES))
+        query = parse(asked(params.query), QueryOptions(PAGES))
         for field, value in query.filter.items():
             if field not in _FIELDS or not isinstance(value, _PLAIN):
                 raise BadRequest("Jobs are filtered by 'name' and 'state', each with one value")

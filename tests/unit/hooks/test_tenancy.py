@@ -8,7 +8,7 @@ import pytest
 
 from hooks.context import HookContext, Params
 from hooks.errors import BadRequest
-from hooks.tenancy import enforce_app_id, inject_app_id, mentions_app_id
+from hooks.tenancy import asked, enforce_app_id, inject_app_id, mentions_app_id
 from hooks.tenant import Tenant
 
 ATTACKS: list[Any] = [
@@ -102,3 +102,17 @@ def test_data_that_is_no_record_is_left_for_the_service_to_refuse() -> None:
         context = a_context(data=data)
         inject_app_id(context)
         assert context.data == data
+
+
+@pytest.mark.parametrize(
+    "query",
+    [{}, {"$limit": 3}, {"state": "done", "$limit": 3}, {"$and": [{"a": 1}, {"a": 2}]}, {"a": 1, "$and": [{"a": 2}]}],
+)
+def test_what_was_asked_comes_out_of_what_was_forced_around_it(query: dict[str, Any]) -> None:
+    context = a_context(query)
+    enforce_app_id(context)
+    assert asked(context.params.query) == query
+    scope = {"owner": "ada"}
+    context.params.query["$and"].append(scope)
+    found = asked(context.params.query)
+    assert scope.items() <= found.items() or scope in found["$and"], "no rule gets lost"
