@@ -190,7 +190,7 @@ def convert_ids(schema: Schema) -> Callable[[HookContext], None]:
 
 
 _WITHOUT_DATA = frozenset({"find", "get", "remove"})
-_NUMBER = re.compile(r"[+-]?[0-9]{1,30}(\.[0-9]{0,30})?([eE][+-]?[0-9]{1,3})?")
+_NUMBER = re.compile(r"[+-]?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})([eE][+-]?[0-9]{1,3})?")
 _FORCED = re.compile(r"^/\$and/[0-9]+")
 _BOOLEANS: Mapping[str, bool] = {"true": True, "false": False}
 

@@ -90,7 +90,7 @@ class MongoService(Service):
         return await self._get(self._collection(params), id, query)
 
     async def create(self, data: Any, params: Params) -> Record | list[Record]:
-        """Keeps new records. The query says nothing about them. Of a list, those before one that fails are kept.
+        """Keeps new records, of a list all or none. The query says nothing about them.
 
         Raises:
             Conflict: an id or another unique value is taken.
@@ -111,8 +111,15 @@ class MongoService(Service):
         if params.guard is not None:
             admit(params.guard, records, NOT_CREATED)
         collection = self._collection(params)
-        for batch in _batches(records):
-            await collection.insert(batch)
+
+        async def insert_all() -> None:
+            for batch in _batches(records):
+                await collection.insert(batch)
+
+        if len(records) > 1:
+            await self._isolation.transaction(params.tenant, insert_all)
+        else:
+            await insert_all()
         return noted(params.guard, records)
 
     async def update(self, id: Any, data: Any, params: Params) -> Record:

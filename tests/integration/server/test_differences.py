@@ -73,6 +73,34 @@ async def test_an_empty_list_creates_nothing(client: Caller) -> None:
     assert await client.call("create", "notes", [], {}) == []
 
 
+async def test_of_a_list_all_is_kept_and_told_or_nothing(client: Caller, shared: Roost) -> None:
+    word, (there, _) = await make(client, 2)
+    async with connect(shared, "acme") as listener:
+        many = [{"word": word, "n": "new"}, {"word": word, "_id": there["_id"]}, {"word": word, "n": "newer"}]
+        assert await code(client, "create", many, {}) == 409
+        assert len(await client.call("find", "notes", {"word": word})) == 2
+        await client.call("create", "notes", [{"word": word, "n": "3"}, {"word": word, "n": "4"}], {})
+        assert [event.record["n"] for event in await listener.take_events() if event.record["word"] == word] == [
+            "3",
+            "4",
+        ]
+
+
+async def test_a_text_in_a_query_string_that_is_no_number_is_told_so(shared: Roost) -> None:
+    async with rest(shared, "acme") as http, connect(shared, "acme") as socket:
+        name, text = fresh(), fresh()
+        await socket.sign_up(name)
+        await http.login(name)
+        await socket.call("create", "messages", {"text": text, "n": 7}, {})
+        page = await http.call("find", "messages", {"text": text, "n": {"$gt": "6"}})
+        assert [found["n"] for found in page["data"]] == [7]
+        refused = await outcome(http, "find", "messages", {"$or": [{"n": {"$gt": "many"}}]})
+        assert isinstance(refused, CallError)
+        assert (refused.code, refused.message) == (400, "validation failed")
+        assert refused.wire["data"] == [{"path": "/$or/0/n/$gt", "message": "must be number"}]
+        assert (await socket.call("find", "messages", {"text": text, "n": "7"}))["data"] == [], "sockets carry types"
+
+
 async def test_ids_are_ids_in_every_position(client: Caller) -> None:
     word, (one, two) = await make(client, 2)
     for query in (

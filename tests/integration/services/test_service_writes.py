@@ -56,6 +56,19 @@ class TestCreate:
         assert await service.find(ask({"$sort": {"name": 1}})) == created
         assert await service.create([], ask()) == []
 
+    @pytest.mark.parametrize("taken", range(5))
+    async def test_of_many_all_are_created_or_none(
+        self, make: MakeService, ask: Ask, taken: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mongo, "BATCH", 2)
+        service = make(multi=ALL)
+        await service.create({"_id": "2", "name": "there before"}, ask())
+        with pytest.raises(Conflict):
+            await service.create([{"_id": str(number - taken + 2), "name": "new"} for number in range(5)], ask())
+        assert await names(service, ask()) == ["there before"]
+        await service.create([{"_id": f"x{number}", "name": "new"} for number in range(5)], ask())
+        assert len(await names(service, ask({"name": "new"}))) == 5
+
     async def test_many_only_where_they_are_allowed(self, make: MakeService, ask: Ask) -> None:
         service = make(multi=frozenset({"patch"}))
         many: list[Any] = [[], [{}]]
@@ -176,6 +189,19 @@ class TestPatch:
         assert await service.remove(None, ask({"$sort": {"n": 1}})) == patched[::-1]
         assert await service.find(ask()) == []
 
+    @pytest.mark.parametrize("taken", range(5))
+    async def test_of_many_all_are_created_or_none(
+        self, make: MakeService, ask: Ask, taken: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mongo, "BATCH", 2)
+        service = make(multi=ALL)
+        await service.create({"_id": "2", "name": "there before"}, ask())
+        with pytest.raises(Conflict):
+            await service.create([{"_id": str(number - taken + 2), "name": "new"} for number in range(5)], ask())
+        assert await names(service, ask()) == ["there before"]
+        await service.create([{"_id": f"x{number}", "name": "new"} for number in range(5)], ask())
+        assert len(await names(service, ask({"name": "new"}))) == 5
+
     async def test_many_only_where_they_are_allowed(self, make: MakeService, ask: Ask) -> None:
         service = make(multi=frozenset({"create", "remove"}))
         await fill(service, ask, "a")
@@ -214,6 +240,19 @@ class TestRemove:
         assert await service.remove(None, ask(query)) == created[2::-1]
         assert await names(service, ask()) == ["d"]
         assert await service.remove(None, ask({"name": "z"})) == []
+
+    @pytest.mark.parametrize("taken", range(5))
+    async def test_of_many_all_are_created_or_none(
+        self, make: MakeService, ask: Ask, taken: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(mongo, "BATCH", 2)
+        service = make(multi=ALL)
+        await service.create({"_id": "2", "name": "there before"}, ask())
+        with pytest.raises(Conflict):
+            await service.create([{"_id": str(number - taken + 2), "name": "new"} for number in range(5)], ask())
+        assert await names(service, ask()) == ["there before"]
+        await service.create([{"_id": f"x{number}", "name": "new"} for number in range(5)], ask())
+        assert len(await names(service, ask({"name": "new"}))) == 5
 
     async def test_many_only_where_they_are_allowed(self, make: MakeService, ask: Ask) -> None:
         service = make(multi=frozenset({"create", "patch"}))
