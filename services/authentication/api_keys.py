@@ -21,7 +21,7 @@ from hooks.errors import BadRequest, NotAuthenticated, NotFound
 from hooks.scopes import KEY_PREFIX, PRINCIPAL_PREFIX, STRATEGY
 from hooks.tenant import Tenant
 from services.authentication.ledger import moment
-from services.authentication.recent import Recent
+from services.authentication.recent import RecentByTenant
 from services.authentication.sessions import NoSessions, Sessions
 from services.authentication.strategy import Proof
 from services.database.schema import CollectionSchema, Index
@@ -63,7 +63,7 @@ class ApiKeys:
         self._isolation = isolation
         self._live = live or NoSessions()
         self._clock = clock
-        self._recent: Recent[tuple[str, str], ApiKey] = Recent(clock)
+        self._recent: RecentByTenant[ApiKey] = RecentByTenant(clock)
 
     async def create(self, tenant: Tenant, data: Mapping[str, Any], created_by: str) -> Record:
         """A new key of `{name, scopes, expires_in: <seconds>?}`: its record with `key`, which is shown this once.

@@ -22,7 +22,7 @@ from typing import Any
 from hooks.context import Params, Record
 from hooks.errors import NotAuthenticated, NotFound
 from hooks.tenant import Tenant
-from services.authentication.recent import Recent
+from services.authentication.recent import RecentByTenant
 from services.authentication.sessions import NoSessions, Sessions
 from services.database.schema import CollectionSchema, Expiry, Index
 from services.isolation import Isolation, ScopedCollection
@@ -67,7 +67,7 @@ class Ledger:
         self._isolation = isolation
         self._live = live or NoSessions()
         self._clock = clock
-        self._recent: Recent[tuple[str, str], Session] = Recent(clock)
+        self._recent: RecentByTenant[Session] = RecentByTenant(clock)
 
     def now(self) -> datetime:
         """The present moment, as exact as the database keeps it."""
@@ -199,7 +199,7 @@ class Ledger:
         records = await sessions.find(chosen, sort=[("last_use", -1), ("_id", -1)], limit=MOST_LISTED)
         await sessions.delete_many(chosen)
         ended = {(tenant.id, str(record["_id"])) for record in records}
-        known = {key for key, session in self._recent.items() if key[0] == tenant.id and session.user_id == user_id}
+        known = {(tenant.id, id) for id, session in self._recent.of(tenant.id) if session.user_id == user_id}
         for key in ended | known - {(tenant.id, but)}:
             self._recent.strike(key)
         await self._live.end_user(tenant.id, user_id, but=but)
