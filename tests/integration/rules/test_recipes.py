@@ -62,7 +62,7 @@ async def heard(people: Mapping[str, Client]) -> dict[str, list[str]]:
 
 def test_every_yaml_block_of_the_chapter_can_be_applied_and_has_no_mistakes() -> None:
     blocks = re.findall(r"^```yaml\n(.*?)^```$", CHAPTER.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 7
+    assert len(blocks) == 8
     for block in blocks[2:]:
         (tenant,) = check({"tenants": [{"id": "acme", **yaml.safe_load(block)}]}).tenants
         assert [str(one) for one in review(tenant.services) if "$user" not in one.text] == []
@@ -84,6 +84,23 @@ async def test_private_notes(serve: Serve) -> None:
     assert await code(ada, "patch", "notes", note["_id"], {"owner_id": "bob"}) == 400
     assert (await ada.call("update", "notes", note["_id"], {"text": "still mine"}))["owner_id"] == "ada"
     assert await heard(people) == {"ada": ["notes updated"]}
+
+
+async def test_private_until_made_public(serve: Serve) -> None:
+    _, people = await serve("Private until made public")
+    ada, bob, stranger = people.values()
+    message = await ada.call("create", "messages", {"text": "psst"})
+    assert await heard(people) == {"ada": ["messages created"]}
+    assert (await bob.call("find", "messages", {}))["total"] == 0
+    await ada.call("patch", "messages", message["_id"], {"public": True})
+    assert await heard(people) == {"ada": ["messages patched"], "bob": ["messages patched"]}
+    assert (await bob.call("get", "messages", message["_id"]))["text"] == "psst"
+    assert await code(stranger, "get", "messages", message["_id"]) == 401
+    assert await code(bob, "patch", "messages", message["_id"], {"public": False}) == 404
+    await ada.call("patch", "messages", message["_id"], {"public": False})
+    assert await heard(people) == {"ada": ["messages patched"], "bob": ["messages removed"]}
+    assert await code(bob, "get", "messages", message["_id"]) == 404
+    assert (await ada.call("find", "messages", {}))["total"] == 1
 
 
 async def test_public_blog(serve: Serve) -> None:
@@ -161,18 +178,18 @@ async def test_shared_rooms_with_members(serve: Serve) -> None:
 async def test_admin_only(serve: Serve) -> None:
     roost, people = await serve("Admin-only")
     ada, bob, stranger = people.values()
-    assert await code(ada, "create", "settings", {"name": "color", "value": "red"}) == 403
+    assert await code(ada, "create", "flags", {"name": "color", "value": "red"}) == 403
     await grant(Isolation(roost.backend.deployment), await tenant_of(roost, "acme"), "ada", "admin")
 
     async def is_admin() -> bool:
         return await code(ada, "find", "journal", {}) == 0
 
     await until(is_admin)
-    await ada.call("create", "settings", {"name": "color", "value": "red"})
-    assert await heard(people) == {"ada": ["settings created"], "bob": ["settings created"]}
-    assert (await bob.call("get", "settings", "color"))["value"] == "red"
-    assert await code(bob, "patch", "settings", "color", {"value": "blue"}) == 403
-    assert await code(stranger, "get", "settings", "color") == 401
+    await ada.call("create", "flags", {"name": "color", "value": "red"})
+    assert await heard(people) == {"ada": ["flags created"], "bob": ["flags created"]}
+    assert (await bob.call("get", "flags", "color"))["value"] == "red"
+    assert await code(bob, "patch", "flags", "color", {"value": "blue"}) == 403
+    assert await code(stranger, "get", "flags", "color") == 401
     line = await ada.call("create", "journal", {"text": "color"})
     assert line["by"] == "ada"
     assert await heard(people) == {"ada": ["journal created"]}
