@@ -42,6 +42,35 @@ class ExternalSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class OAuthEndpoints:
+    """Where a provider that publishes no description of itself is asked."""
+
+    authorization: str
+    token: str
+    userinfo: str
+    subject: str = "id"
+    """Which field of the answer of `userinfo` tells who somebody is."""
+
+
+@dataclass(frozen=True, slots=True)
+class OAuthSettings:
+    """A provider by whom users sign in: with an `issuer`, whose description is looked up, or with `endpoints`."""
+
+    client_id: str
+    redirects: tuple[str, ...]
+    """The app's own pages to which a sign-in may lead. The first is where it leads without a word."""
+    issuer: str | None = None
+    endpoints: OAuthEndpoints | None = None
+    secret: str | None = None
+    """The name of the client secret among the tenant's secrets; None for a client that has none."""
+    scopes: tuple[str, ...] = ()
+    client_auth: str | None = None
+    """How the secret is shown, `basic` or `post`; None is as the provider says."""
+    profile: Mapping[str, str] = field(default_factory=dict)
+    """Fields that a new user gets, and the provider's names for them."""
+
+
+@dataclass(frozen=True, slots=True)
 class PasswordSettings:
     """How many characters a new password may have."""
 
@@ -66,13 +95,15 @@ class AuthSettings:
     """How users of the tenant log in."""
 
     username_field: str = "username"
-    strategies: tuple[str, ...] = ("local", "jwt", "refresh", "api_key", "external")
+    strategies: tuple[str, ...] = ("local", "jwt", "refresh", "api_key", "external", "oauth")
     """Those of Roost's own ways of logging in that there are; each needs what it is about to be there as well."""
     access_token_lifetime: int | None = None
     """Seconds; None is the server's own setting."""
     refresh_token_lifetime: int = 30 * 24 * 60 * 60
     """Seconds for which a refresh token that is not used can still be."""
     external: ExternalSettings | None = None
+    oauth: Mapping[str, OAuthSettings] = field(default_factory=dict)
+    """Providers by the name under which clients ask for them."""
     enumeration: str = "open"
     """`open` tells who signs up that a name is taken; `protected` tells nobody who has an account."""
     require_verified: bool = False

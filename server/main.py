@@ -23,6 +23,7 @@ from server.engine import Engine, Listener, Options
 from server.health import Health
 from server.jwks import Jwks
 from server.modules import configure
+from server.oauth import OAuth
 from server.outbound import Outbound
 from server.pages import Pages
 from server.people import QUIET, People
@@ -222,6 +223,15 @@ class Roost:
         web_app.router.add_get("/ready", health.ready)
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
         self.pages.attach(web_app)
+        OAuth(
+            self.app,
+            self.catalogue,
+            self.connections,
+            self.addresses,
+            states=self.people.oauth_states,
+            providers=self.people.providers,
+            public_url=lambda: self.settings.public_url or self.url,
+        ).attach(web_app)
         Documents(self.app, self.catalogue).attach(web_app)
         web_app.router.add_route(
             "*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.connections, self.addresses).handle

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import socket
+from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -35,17 +36,31 @@ class Outbound:
         self._allow_private = allow_private
         self._session: aiohttp.ClientSession | None = None
 
-    async def get(self, url: str) -> bytes:
+    async def get(self, url: str, headers: Mapping[str, str] | None = None) -> bytes:
         """The body at an address.
 
         Raises:
             Forbidden: the address is not one that may be asked. BadGateway: no good answer of a bearable size came in time.
         """
-        self._check(url)
+        status, body = await self._send("GET", url, headers or {}, None)
+        if status != 200:
+            raise BadGateway(f"The other server answered with the status {status}")
+        return body
+
+    async def post(self, url: str, form: str, headers: Mapping[str, str]) -> tuple[int, bytes]:
+        """The status and body with which a form is answered. Redirects are an answer like others.
+
+        Raises:
+            Forbidden: the address is not one that may be asked. BadGateway: no answer of a bearable size came in time.
+        """
+        return await self._send("POST", url, headers, form.encode())
+
+    async def _send(self, method: str, url: str, headers: Mapping[str, str], sent: bytes | None) -> tuple[int, bytes]:
+        self.check(url)
         try:
-            async with self._client().get(url, allow_redirects=False) as response:
-                if response.status != 200:
-                    raise BadGateway(f"The other server answered with the status {response.status}")
+            async with self._client().request(
+                method, url, data=sent, headers=headers, allow_redirects=False
+            ) as response:
                 body = await response.content.read(LARGEST + 1)
                 while len(body) <= LARGEST and not response.content.at_eof():
                     body += await response.content.read(LARGEST + 1 - len(body))
@@ -59,14 +74,19 @@ class Outbound:
             raise BadGateway("The other server gave no answer") from error
         if len(body) > LARGEST:
             raise BadGateway("The other server's answer is too long")
-        return body
+        return response.status, body
 
     async def close(self) -> None:
         """Closes what is open."""
         if self._session is not None:
             await self._session.close()
 
-    def _check(self, url: str) -> None:
+    def check(self, url: str) -> None:
+        """Lets pass what can be told to be an address that may be asked, before its host is looked up.
+
+        Raises:
+            Forbidden: it is none.
+        """
         try:
             parts = urlsplit(url)
         except ValueError as error:

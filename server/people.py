@@ -32,7 +32,10 @@ from services.authentication.external import ExternalStrategy
 from services.authentication.identities import Identities
 from services.authentication.keysets import KeySets
 from services.authentication.ledger import Ledger
+from services.authentication.oauth import OAuthStrategy
+from services.authentication.oauth_states import OAuthStates
 from services.authentication.passwords import Passwords
+from services.authentication.providers import Providers
 from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
 from services.authentication.tokens import Tokens
 from services.control.changes import Changes
@@ -74,13 +77,17 @@ class People:
         self.directory = Directory(app)
         self.entities = Entities(isolation)
         self.identities = Identities(isolation, self.directory)
+        key_sets = KeySets(outbound.get)
+        self.oauth_states = OAuthStates(isolation)
+        self.providers = Providers(outbound, key_sets, backend.secrets)
         self.authentication = AuthenticationService(
             app,
             self.tokens,
             self.passwords,
             self.ledger,
             self.api_keys,
-            external=ExternalStrategy(self.identities, KeySets(outbound.get)),
+            external=ExternalStrategy(self.identities, key_sets),
+            oauth=OAuthStrategy(app, self.providers, self.identities, self.directory, self.ledger),
             sessions=connections,
         )
         self.logins = Logins(

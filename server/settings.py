@@ -8,16 +8,24 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hooks.tenant import RESERVED_IDS
+from services.redirects import parse_target
 
 PREFIX = "ROOST_"
 
 
 class SettingsError(Exception):
     """A setting is unknown or invalid; each line names its variable and what is wrong."""
+
+
+def _check_public_url(url: str) -> str:
+    target = parse_target(url)
+    if target.path != "/" or target.query:
+        raise ValueError("must be scheme://host or scheme://host:port, without a path")
+    return target.origin
 
 
 class Settings(BaseSettings):
@@ -70,6 +78,11 @@ class Settings(BaseSettings):
         "Without it mails become files in the data directory's folder `mail`.",
     )
     mail_from: str | None = Field(None, description="Address that mails come from. Required with ROOST_SMTP_URL.")
+    public_url: Annotated[str, AfterValidator(_check_public_url)] | None = Field(
+        None,
+        description="Where browsers reach this server, such as https://api.example.com: providers by whom users sign in "
+        "send them back there. Without it, the address that the server listens on.",
+    )
     outbound_private: bool = Field(
         False,
         description="Let the server fetch identity providers' keys over http and from private addresses: "

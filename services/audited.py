@@ -67,6 +67,10 @@ def authentication_hooks(audit: Audit) -> HooksByKind:
         subject = user or (name if isinstance(name, str) and len(name) <= LONGEST else None)
         if isinstance(strategy, str):
             details["strategy"] = strategy[:32]
+        if strategy == "oauth" and isinstance(data.get("provider"), str):
+            details["provider"] = data["provider"][:32]
+            if data.get("link") is True:
+                details["linked"] = "yes"
         audit.add(
             context.tenant,
             "sign-in",

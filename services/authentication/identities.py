@@ -47,12 +47,17 @@ class Identities:
         return user
 
     async def link(self, tenant: Tenant, issuer: str, subject: str, user_id: str) -> None:
-        """Makes the subject a way to log in as this user.
+        """Makes the subject a way to log in as this user, if it is not yet.
 
         Raises:
-            Conflict: it is one already, of this user or another.
+            Conflict: it is one of another user.
         """
-        await self._links(tenant).insert([self._record(issuer, subject, user_id)])
+        try:
+            await self._links(tenant).insert([self._record(issuer, subject, user_id)])
+        except Conflict as error:
+            found = await self._links(tenant).find({"_id": _key(issuer, subject)}, limit=1)
+            if not found or found[0]["user_id"] != user_id:
+                raise Conflict("This sign-in belongs to another account: log in by it instead") from error
 
     async def unlink_all(self, tenant: Tenant, user_id: str) -> None:
         """Forgets the identities of a user who is gone."""

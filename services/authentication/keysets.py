@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
 import time
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import structlog
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from jwt.algorithms import ECAlgorithm, RSAAlgorithm
 from jwt.exceptions import InvalidKeyError
 
-from hooks.errors import FeathersError, Unavailable
+from services.authentication.fetched import Fetch, FetchedDocuments
 
-Fetch = Callable[[str], Awaitable[bytes]]
-"""Gets a document from an address that a tenant has named, with all the care which that needs."""
-
-FRESH = 600.0
-"""Seconds for which a fetched set is used."""
-AGAIN = 30.0
-"""Seconds that must pass before an unknown key id, or a failure, has a set fetched again."""
-STALE = 24 * 3600.0
-"""Seconds for which a set that cannot be fetched again is still used."""
-MOST_SETS = 1_000
 MOST_KEYS = 50
 _LEAST_RSA = 2048
 _MOST_RSA = 8192
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +31,12 @@ KeySet = Mapping[str, VerificationKey]
 """Keys by id."""
 
 
-@dataclass(slots=True)
-class _Fetched:
-    keys: KeySet
-    fetched: float
-    tried: float
-
-
 class KeySets:
     """Fetched key sets by address: one fetch at a time, kept for ten minutes, bounded in number."""
 
     def __init__(self, fetch: Fetch, *, clock: Callable[[], float] = time.monotonic) -> None:
-        self._fetch = fetch
-        self._clock = clock
-        self._sets: OrderedDict[str, _Fetched] = OrderedDict()
-        self._failed: OrderedDict[str, float] = OrderedDict()
-        self._loads: dict[str, asyncio.Task[None]] = {}
+        sorry = "The identity provider's keys cannot be fetched at the moment: try again"
+        self._sets = FetchedDocuments(fetch, lambda url, jwks: parse(jwks), kind="key set", sorry=sorry, clock=clock)
 
     async def find(self, url: str, kid: str) -> VerificationKey | None:
         """The key of that id; an unknown id has the set fetched again, but not too often.
@@ -70,43 +44,8 @@ class KeySets:
         Raises:
             Unavailable: the set cannot be had now.
         """
-        now = self._clock()
-        known = self._sets.get(url)
-        if known is None:
-            if now - self._failed.get(url, -AGAIN) < AGAIN:
-                raise _unreachable()
-            await self._load(url)
-            known = self._sets.get(url)
-        elif now - known.tried >= AGAIN and (now - known.fetched >= FRESH or kid not in known.keys):
-            await self._load(url)
-            known = self._sets.get(url)
-        if known is None or now - known.fetched >= STALE:
-            raise _unreachable()
-        return known.keys.get(kid)
-
-    async def _load(self, url: str) -> None:
-        load = self._loads.get(url)
-        if load is None:
-            load = self._loads[url] = asyncio.create_task(self._look_up(url))
-            load.add_done_callback(lambda _: self._loads.pop(url, None))
-        await asyncio.shield(load)
-
-    async def _look_up(self, url: str) -> None:
-        now = self._clock()
-        try:
-            keys = parse(json.loads(await self._fetch(url)))
-        except (FeathersError, OSError, ValueError, RecursionError, TimeoutError) as error:
-            log.warning("key set not fetched", url=url, error=type(error).__name__)
-            if url in self._sets:
-                self._sets[url].tried = now
-            else:
-                self._failed[url] = now
-                _trim(self._failed)
-            return
-        self._sets[url] = _Fetched(keys, now, now)
-        self._sets.move_to_end(url)
-        self._failed.pop(url, None)
-        _trim(self._sets)
+        keys = await self._sets.find(url, lambda keys: kid in keys)
+        return keys.get(kid)
 
 
 def parse(jwks: object) -> KeySet:
@@ -146,12 +85,3 @@ def _parse_key(jwk: Mapping[str, Any]) -> VerificationKey | None:
     except (InvalidKeyError, ValueError, TypeError, KeyError):
         return None
     return None
-
-
-def _unreachable() -> Unavailable:
-    return Unavailable("The identity provider's keys cannot be fetched at the moment: try again")
-
-
-def _trim(kept: OrderedDict[str, Any]) -> None:
-    while len(kept) > MOST_SETS:
-        kept.popitem(last=False)

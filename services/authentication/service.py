@@ -17,6 +17,7 @@ from services.authentication.directory import Directory
 from services.authentication.external import ExternalStrategy
 from services.authentication.ledger import Ledger, Session, ended, is_valid
 from services.authentication.local import LocalStrategy
+from services.authentication.oauth import OAuthStrategy
 from services.authentication.passwords import Passwords
 from services.authentication.refresh import RefreshStrategy
 from services.authentication.sessions import NoSessions, Sessions
@@ -44,6 +45,7 @@ class AuthenticationService(Service):
         keys: ApiKeys,
         *,
         external: ExternalStrategy | None = None,
+        oauth: OAuthStrategy | None = None,
         sessions: Sessions | None = None,
         users: str = "users",
     ) -> None:
@@ -62,6 +64,8 @@ class AuthenticationService(Service):
         }
         if external is not None:
             self._strategies["external"] = external
+        if oauth is not None:
+            self._strategies["oauth"] = oauth
         self._own = frozenset(self._strategies)
 
     def register(self, name: str, strategy: Strategy) -> None:

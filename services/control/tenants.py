@@ -15,7 +15,7 @@ from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import TENANT_ID, Limits, Placement, Tenant
 from services import audit, users
 from services.accounts import tokens as account_tokens
-from services.authentication import api_keys, identities, ledger
+from services.authentication import api_keys, identities, ledger, oauth_states
 from services.authentication.keys import Keys
 from services.control import public_keys
 from services.control.words import refill
@@ -37,6 +37,7 @@ OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
     *users.COLLECTIONS,
     *ledger.COLLECTIONS,
     *identities.COLLECTIONS,
+    *oauth_states.COLLECTIONS,
     *api_keys.COLLECTIONS,
     *account_tokens.COLLECTIONS,
     *audit.COLLECTIONS,

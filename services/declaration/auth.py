@@ -10,9 +10,10 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from hooks.tenant import AuthSettings, EmailSettings, ExternalSettings, PasswordSettings
 from services.declaration.model import Strict, as_tuple
+from services.declaration.oauth import OAuthDeclaration, ProviderName
 from services.mail.templates import Kind, Template, check_page, check_template, one_line
 
-Strategy = Literal["local", "jwt", "refresh", "anonymous", "api_key", "external"]
+Strategy = Literal["local", "jwt", "refresh", "anonymous", "api_key", "external", "oauth"]
 
 
 class ExternalDeclaration(Strict):
@@ -78,11 +79,13 @@ class AuthDeclaration(Strict):
     """How the tenant's users log in."""
 
     username_field: Literal["username", "email"] = "username"
-    strategies: tuple[Strategy, ...] = ("local", "jwt", "refresh", "api_key", "external")
+    strategies: tuple[Strategy, ...] = ("local", "jwt", "refresh", "api_key", "external", "oauth")
     """Which of Roost's own ways of logging in there are."""
     access_token_lifetime: Annotated[int, Field(ge=10, le=31_536_000)] | None = None
     refresh_token_lifetime: Annotated[int, Field(ge=60, le=31_536_000)] = 30 * 24 * 60 * 60
     external: ExternalDeclaration | None = None
+    oauth: Annotated[dict[ProviderName, OAuthDeclaration], Field(max_length=20)] = {}
+    """Providers by whom users sign in, by the name under which clients ask for them."""
     enumeration: Literal["open", "protected"] = "open"
     """Whether a sign-up tells that a name is taken. `protected` tells nobody, and implies `require_verified`."""
     require_verified: bool = False
@@ -100,7 +103,8 @@ def auth_settings(stored: Mapping[str, Any]) -> AuthSettings:
     """A tenant's authentication out of the catalogue."""
     declared = AuthDeclaration.model_validate(stored)
     external = None if declared.external is None else ExternalSettings(**declared.external.model_dump())
-    nested = {"external", "password", "email"}
+    nested = {"external", "oauth", "password", "email"}
     plain = {name: getattr(declared, name) for name in AuthDeclaration.model_fields if name not in nested}
     password, email = PasswordSettings(**declared.password.model_dump()), EmailSettings(**declared.email.model_dump())
-    return AuthSettings(**plain, external=external, password=password, email=email)
+    oauth = {name: provider.settings() for name, provider in declared.oauth.items()}
+    return AuthSettings(**plain, external=external, oauth=oauth, password=password, email=email)

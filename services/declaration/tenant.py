@@ -14,7 +14,8 @@ from services.declaration.model import Strict, as_tuple
 from services.declaration.service import COLLECTION, ServiceDeclaration, searched_fields
 
 RESERVED_PATHS = frozenset(
-    "authentication users accounts sessions api-keys audit-log jobs rooms tenants apps health example docs socket.io "
+    "authentication oauth users accounts sessions api-keys audit-log jobs rooms tenants apps health example docs "
+    "socket.io "
     "organizations members invitations roles user-roles resource-servers connections connection-overrides clients "
     "settings".split()
 )

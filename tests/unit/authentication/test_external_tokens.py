@@ -18,9 +18,11 @@ from hooks.errors import BadGateway, NotAuthenticated, Unavailable
 from hooks.tenant import AuthSettings, ExternalSettings, Tenant
 from services.application import Application
 from services.authentication.directory import Directory
-from services.authentication.external import LARGEST, ExternalStrategy
+from services.authentication.external import ExternalStrategy
+from services.authentication.fetched import AGAIN, FRESH, STALE
+from services.authentication.foreign import LARGEST
 from services.authentication.identities import Identities
-from services.authentication.keysets import AGAIN, FRESH, MOST_KEYS, STALE, KeySets, parse
+from services.authentication.keysets import MOST_KEYS, KeySets, parse
 from services.isolation import Isolation
 from services.memory import MemoryStore
 from tests.unit.authentication.provider import (
