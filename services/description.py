@@ -21,7 +21,8 @@ from services.users import UsersService
 
 Access = Literal["public", "authenticated", "own", "rule"]
 """Who may call: anyone, who is logged in, who is logged in and only for the own records, or whom a rule admits."""
-Audience = Literal["public", "authenticated", "rule", "chosen"]
+Audience = Literal["public", "authenticated", "rule", "chosen", "own"]
+"""`own` is the event of a client whose login is over although it has not logged out: `{reason}`, instead of a record."""
 """Who hears of an event: anyone, who is logged in, whom a rule admits, or whom the service's own publisher chooses."""
 
 Kind = Literal["records", "login", "rooms"]
@@ -46,7 +47,7 @@ class MethodDescription:
 
 @dataclass(frozen=True, slots=True)
 class EventDescription:
-    """An event that clients hear of under `<path> <name>`, with the record as its argument."""
+    """An event that clients hear of under `<path> <name>`, with the record as its argument unless it is their own."""
 
     name: str
     audience: Audience
@@ -157,9 +158,11 @@ def _service(
         kind=kind,
         id=id,
         methods=methods,
-        events=()
-        if kind != "records"
-        else tuple(_events(registration, methods, app, is_declared=declared is not None)),
+        events=tuple(_events(registration, methods, app, is_declared=declared is not None))
+        if kind == "records"
+        else (EventDescription("removed", "own"),)
+        if kind == "login"
+        else (),
         record=record,
         data=data,
         paginate=options.paginate if options else None,

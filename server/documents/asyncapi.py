@@ -26,6 +26,12 @@ _AUDIENCES = {
     "rule": "those whom the rule of `get` admits",
     "chosen": "those whom the service chooses",
 }
+_ENDING: Json = {
+    "type": "object",
+    "required": ["reason"],
+    "properties": {"reason": {"enum": ["expired", "ended"]}},
+    "description": "`expired`: the access token alone, which a refresh token renews. `ended`: the session.",
+}
 
 
 def asyncapi(tenant: TenantDescription, *, host: str, is_secure: bool) -> Json:
@@ -139,15 +145,20 @@ def _result(service: ServiceDescription, method: MethodDescription) -> Json:
 
 def _event_channel(service: ServiceDescription, event: EventDescription) -> Json:
     name = f"{service.path} {event.name}"
-    return {"address": name, "messages": {"event": {"name": name, "payload": _reference(service.type_name)}}}
+    payload = _ENDING if event.audience == "own" else _reference(service.type_name)
+    return {"address": name, "messages": {"event": {"name": name, "payload": payload}}}
 
 
 def _event_operation(service: ServiceDescription, event: EventDescription) -> Json:
     name = _event_name(service, event)
+    if event.audience == "own":
+        summary = "Tells a client that its login is over although it has not logged out."
+    else:
+        summary = f"Tells {_AUDIENCES[event.audience]} of a record of `{service.path}`."
     return {
         "action": "send",
         "channel": {"$ref": f"#/channels/{name}"},
-        "summary": f"Tells {_AUDIENCES[event.audience]} of a record of `{service.path}`.",
+        "summary": summary,
         "messages": [{"$ref": f"#/channels/{name}/messages/event"}],
     }
 

@@ -72,6 +72,7 @@ _AUDIENCE = {
     "authenticated": "for everyone who is logged in",
     "rule": "for those whom the rule of get admits",
     "chosen": "for those whom the service chooses",
+    "own": "for a client whose login is over although it has not logged out",
 }
 
 
@@ -298,7 +299,8 @@ def _example(example: Example) -> Html:
 def _listening(service: ServiceDescription) -> Html | None:
     if not service.events:
         return None
-    call = f"app.service('{service.path}').on('{service.events[0].name}', record => console.log(record))"
+    heard, told = ("{ reason }", "reason") if service.kind == "login" else ("record", "record")
+    call = f"app.service('{service.path}').on('{service.events[0].name}', ({heard}) => console.log({told}))"
     return tag("details", tag("summary", tag("code", "on")), _code(call))
 
 

@@ -129,11 +129,15 @@ def _method(service: ServiceDescription, method: MethodDescription) -> Iterator[
             yield f"{_key(method.name)}(data?: any, params?: Params): Promise<any>"
 
 
+_ENDING = "{ reason: 'expired' | 'ended' }"
+
+
 def _events(service: ServiceDescription) -> Iterator[str]:
     if service.events:
         names = " | ".join(_text(event.name) for event in service.events)
+        heard = f"record: {service.type_name}Record" if service.kind != "login" else f"ending: {_ENDING}"
         for verb in ("on", "once", "off", "removeListener"):
-            yield f"{verb}(event: {names}, listener: (record: {service.type_name}Record) => void): this"
+            yield f"{verb}(event: {names}, listener: ({heard}) => void): this"
 
 
 def _kept(shape: Shape) -> list[str]:

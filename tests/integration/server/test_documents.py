@@ -243,6 +243,10 @@ async def test_calls_and_events_are_as_asyncapi_says(server: Roost, acme: Rest) 
             channel = f"Messages.on.{event.name.split()[1]}"
             assert described["channels"][channel]["address"] == event.name
             payload(channel, "event").validate(event.record)
+        await ada.call("remove", "sessions", None, {})
+        told = await ada.next_event()
+        assert described["channels"]["Authentication.on.removed"]["address"] == told.name
+        payload("Authentication.on.removed", "event").validate(told.record)
 
 
 PROGRAM = """
@@ -263,6 +267,7 @@ export async function use(): Promise<string | undefined> {
   const notes = await app.service('notes').find({ query: { anything: 3, $limit: 2 } })
   await app.service('users').create({ username: 'ada', password: 'secret-123', color: 'red' })
   const login = await app.service('authentication').create({ strategy: 'local', username: 'a', password: 'b' })
+  app.service('authentication').on('removed', ({ reason }) => { const why: 'expired' | 'ended' = reason; return why })
   await app.service('people').patch('ada', { $inc: { age: 1 } })
   const found = await app.service('people').find({ query: { $search: 'ada', $cursor: true, $total: false } })
   await app.service('people').find({ query: { $after: found.cursor?.next } })
@@ -283,6 +288,7 @@ MISTAKES = {
     "words where nothing is searched": "messages.find({ query: { $search: 'x' } })",
     "an update operator that is not offered": "messages.patch('1', { $inc: { n: 1 } })",
     "no id where one is needed": "messages.update(null, { text: 'x' })",
+    "an event that a login does not have": "app.service('authentication').on('created', () => {})",
     "an event that is none": "messages.on('created', (created) => { const text: number = created.text })",
 }
 
