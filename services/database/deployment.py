@@ -33,6 +33,9 @@ Path = Literal["pymongo", "lean"]
 _SERVER_SELECTION_MS = 2400
 _CONNECT_MS = 2000
 _POOL_WAIT_MS = 2000
+# A server that was away is seen again so soon: it may be the next primary. One that hangs is given up after this and
+# `_CONNECT_MS`. PyMongo's own ten seconds would make both longer than a call may take.
+_HEARTBEAT_MS = 1000
 # A reply may come after the server's own time bound; past this the connection is given up.
 _SOCKET_GRACE_MS = 1000
 
@@ -174,6 +177,7 @@ class Deployment:
             tzinfo=UTC,
             serverSelectionTimeoutMS=_SERVER_SELECTION_MS,
             connectTimeoutMS=_CONNECT_MS,
+            heartbeatFrequencyMS=_HEARTBEAT_MS,
             socketTimeoutMS=self._max_time_ms + _SOCKET_GRACE_MS,
             waitQueueTimeoutMS=_POOL_WAIT_MS,
             maxPoolSize=self._pool_size,

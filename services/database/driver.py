@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pymongo
 from pymongo import ReturnDocument
 from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.errors import NetworkTimeout
 
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.transaction import current_session
@@ -15,6 +17,8 @@ from services.store import Document, Filter, Namespace, Sort
 
 _T = TypeVar("_T")
 
+#: A whole call takes no longer: PyMongo asks again after a server has hung for as long as a reply may take.
+CALL_SECONDS = 4.5
 #: An insert is retried by PyMongo, once per new primary, for at most so long.
 INSERT_SECONDS = 4.0
 
@@ -107,6 +111,9 @@ class DriverCollection:
 
 async def _converted(call: Awaitable[_T]) -> _T:
     try:
-        return await call
+        async with asyncio.timeout(CALL_SECONDS):
+            return await call
+    except TimeoutError as error:
+        raise from_driver(NetworkTimeout("no answer in time, though asked again")) from error
     except DRIVER_ERRORS as error:
         raise from_driver(error) from error

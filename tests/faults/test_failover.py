@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator
 from typing import get_args
 
@@ -46,12 +47,41 @@ async def workloads(replica_set: ReplicaSet) -> AsyncIterator[list[Workload]]:
         await deployment.close()
 
 
-async def all_members_are_well(replica_set: ReplicaSet) -> None:
+async def all_members_are_well(replica_set: ReplicaSet, *, equal: bool = False) -> None:
+    """Waits until each is primary or secondary; and with `equal`, has all that the others have."""
     async with AsyncMongoClient[Document](replica_set.uri) as client, asyncio.timeout(30):
-        states: set[str] = {"unknown"}
-        while not states <= {"PRIMARY", "SECONDARY"}:
+        states, positions = {"unknown"}, {"unknown", "other"}
+        while not states <= {"PRIMARY", "SECONDARY"} or (equal and len(positions) > 1):
             status = await client.admin.command("replSetGetStatus")
             states = {member["stateStr"] for member in status["members"]}
+            positions = {str(member["optime"]) for member in status["members"]}
+
+
+async def test_a_member_that_was_away_is_known_again_when_it_is_elected(
+    replica_set: ReplicaSet, workloads: list[Workload]
+) -> None:
+    """F1: a secondary is killed and comes back, then the primary hangs, and none but that secondary can be elected."""
+    primary = await replica_set.wait_primary()
+    away, other = [member for member in range(3) if member != primary]
+    replica_set.kill(away)
+    for workload in workloads:
+        await workload.start()
+        await workload.calls(50)
+    await replica_set.restart(away)
+    for workload in workloads:
+        await workload.stop()
+    await all_members_are_well(replica_set, equal=True)
+    await replica_set.hold_back(other, 60)
+
+    replica_set.freeze(primary)
+    began = time.monotonic()
+    await asyncio.gather(*(workload.read() for workload in workloads))
+    assert time.monotonic() - began <= _LONGEST_STALL_SECONDS
+    for workload in workloads:
+        assert {type(error) for error in workload.tally.errors} <= {Unavailable}
+        assert workload.tally.longest <= _LONGEST_STALL_SECONDS
+        await workload.assert_kept()
+    replica_set.thaw(primary)
 
 
 async def test_no_write_is_lost_or_doubled_when_the_primary_fails(

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import uuid4
 
-from hooks.errors import FeathersError
+from hooks.errors import FeathersError, Unavailable
 from services.store import Collection, Document
 
 _WORKERS = 8
@@ -59,6 +59,16 @@ class Workload:
         self._goal = self.tally.calls + more
         self._reached.clear()
         await self._reached.wait()
+
+    async def read(self) -> None:
+        """Returns when a reading has been answered well."""
+        while True:
+            try:
+                await self._collection.find(self._key("counter-0"), limit=1)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
 
     async def assert_kept(self) -> None:
         """Every acknowledged write is there, and no write is there twice."""

@@ -105,6 +105,10 @@ class ReplicaSet:
         """Make the primary step down and not stand again for `seconds`. There may be no primary on return."""
         await asyncio.to_thread(self._step_down, seconds)
 
+    async def hold_back(self, member: int, seconds: int) -> None:
+        """Has a secondary not stand for election for `seconds`."""
+        await asyncio.to_thread(self._hold_back, member, seconds)
+
     async def wait_primary(self) -> int:
         """Wait until a member is primary; its index."""
         return await asyncio.to_thread(self._wait_primary)
@@ -141,6 +145,10 @@ class ReplicaSet:
         member = self._wait_primary()
         with self._client(member) as client:
             client.admin.command({"replSetStepDown": seconds, "secondaryCatchUpPeriodSecs": 0, "force": True})
+
+    def _hold_back(self, member: int, seconds: int) -> None:
+        with self._client(member) as client:
+            client.admin.command({"replSetFreeze": seconds})
 
     def _wait_primary(self) -> int:
         return self._until(self.primary)
