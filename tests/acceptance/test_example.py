@@ -10,12 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from server.backend import open_backend
 from server.main import Roost
 from tests.acceptance.javascript import run
 from tests.acceptance.machine import do_without
 from tests.conftest import StartRoost
-from tests.integration.server.command import environment
-from tests.integration.server.command import run as command
 from tests.support.roost import start_roost
 from tests.support.tripwire import Tripwire
 
@@ -46,7 +45,7 @@ async def test_two_tabs_of_one_app_and_what_the_other_hears(
 
     found = await run(
         "page",
-        meanwhile=lambda: _restart(first, mongod, roosts),
+        meanwhile=lambda: _restart(first, roosts),
         port=first.port,
         executable=executable,
         pictures=str(tmp_path),
@@ -131,7 +130,7 @@ async def test_a_terminal_outlasts_the_server_and_its_access_token(
     first = await start_roost(mongod, DEMO, tripwire=tripwire, example=installed())
     async with asyncio.timeout(45), _chat(first.port, "alice") as alice:
         await _until(alice, "You are alice")
-        await _restart(first, mongod, roosts)
+        await _restart(first, roosts)
         await _until(alice, "You are back.")
         await _say(alice, "Still me")
         await _until(alice, "alice: ")
@@ -147,12 +146,12 @@ async def test_the_terminal_says_why_it_was_not_let_in(demo: int) -> None:
     assert "Unknown app 'nope'" in complaint.decode()
 
 
-async def _restart(roost: Roost, mongod: str, roosts: StartRoost) -> None:
+async def _restart(roost: Roost, roosts: StartRoost) -> None:
     """The server goes away, Acme's access tokens become worthless, and it comes back."""
     database = roost.settings.database
     await roost.stop()
-    rotated = await command("keys", "rotate", "acme", "--overlap", "0", env=environment(mongod, database))
-    assert rotated.code == 0, rotated.err
+    async with open_backend(roost.settings) as backend:
+        await backend.keys.rotate("acme", 0.0)
     await roosts(DEMO, example=EXAMPLE, port=roost.port, database=database)
 
 

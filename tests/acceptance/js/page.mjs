@@ -16,7 +16,7 @@ await report(async ({ port, executable, pictures }) => {
     args: [...ARGUMENTS, `--host-resolver-rules=MAP localhost:3030 127.0.0.1:${port}`]
   })
   const context = await browser.newContext({ viewport: { width: 1280, height: 800 } })
-  context.setDefaultTimeout(10_000)
+  context.setDefaultTimeout(30_000)
   const complaints = []
   const tab = async () => {
     const page = await context.newPage()
