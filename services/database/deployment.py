@@ -35,7 +35,7 @@ _CONNECT_MS = 2000
 _POOL_WAIT_MS = 2000
 # A server that was away is seen again so soon: it may be the next primary. One that hangs is given up after this and
 # `_CONNECT_MS`. PyMongo's own ten seconds would make both longer than a call may take.
-_HEARTBEAT_MS = 1000
+_HEARTBEAT_MS = 2000
 # A reply may come after the server's own time bound; past this the connection is given up.
 _SOCKET_GRACE_MS = 1000
 
