@@ -129,6 +129,19 @@ STATES = ("provisioning", "ready", "suspended", "migrating", "deleting", "delete
 
 
 @dataclass(frozen=True, slots=True)
+class Rate:
+    """At most `limit` in `seconds`; so many at once after a rest."""
+
+    limit: int
+    seconds: float = 1.0
+
+    @property
+    def per_second(self) -> float:
+        """How many become free in a second."""
+        return self.limit / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How much of the server a tenant may take."""
 
@@ -136,6 +149,10 @@ class Limits:
     """Sockets at once over all processes; 0 is none at all, None is what the tenant's plan says."""
     enforce: str = "refuse"
     """`refuse` turns further sockets away; `evict_oldest` closes the oldest ones when the limit is lowered."""
+    rates: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
+    """By kind (`connect event http auth write broadcast`), and by whom they are counted: `tenant`, `user`, `address`."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Units of a month: `calls`, `writes`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from services.control.founding import AnotherControlPlane, Founding
 from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
 from services.control.own_rules import OwnRules
+from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
@@ -49,6 +50,8 @@ class Backend:
         )
         self.own_rules = OwnRules(deployment, database=settings.database)
         self.job_store = MongoJobStore(deployment, database=settings.database)
+        self.rate_store = MongoRateStore(deployment, database=settings.database)
+        self.quota_store = MongoQuotaStore(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def found(self) -> Tenant:
@@ -116,6 +119,8 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
         await backend.key_store.prepare()
         await backend.secrets.prepare()
         await backend.job_store.prepare()
+        await backend.rate_store.prepare()
+        await backend.quota_store.prepare()
         yield backend
 
 

@@ -21,6 +21,9 @@ Ending = Literal["expired", "ended"]
 """Why a login is over although its client has not logged out: `expired` is its token alone, which a refresh token renews;
 `ended` is its session."""
 
+PATIENCE = 10.0
+MOST_REFUSALS = 200
+"""Calls of one connection that may be refused within `PATIENCE` seconds."""
 RUNNING_CALLS = 256
 """Calls of one tenant that run at once in this process; further ones wait in turn."""
 
@@ -39,6 +42,7 @@ class Connections:
         self._by_tenant: dict[str, dict[str, Connection]] = {}
         self._by_user: dict[_Key, dict[Connection, None]] = {}
         self._by_session: dict[_Key, dict[Connection, None]] = {}
+        self._refusals: dict[Connection, tuple[float, int]] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
     def gate(self, tenant_id: str) -> Gate:
@@ -55,6 +59,7 @@ class Connections:
 
     def remove(self, connection: Connection) -> None:
         """Forgets a connection that is gone."""
+        self._refusals.pop(connection, None)
         self._forget_login(connection)
         self._channels.leave_all(connection)
         own = self._by_tenant.get(connection.tenant.id, {})
@@ -85,6 +90,16 @@ class Connections:
                 closing = asyncio.ensure_future(connection.socket.close())
                 self._closing.add(closing)
                 closing.add_done_callback(self._closing.discard)
+
+    def note_refusal(self, connection: Connection) -> None:
+        """A call was refused because too many came: a client that goes on all the same is closed when it is answered."""
+        now = time.monotonic()
+        since, count = self._refusals.get(connection, (now, 0))
+        if now - since > PATIENCE:
+            since, count = now, 0
+        self._refusals[connection] = since, count + 1
+        if count + 1 >= MOST_REFUSALS:
+            connection.socket.retire()
 
     async def login(self, connection: Connection, authentication: Authentication, user: Record | None) -> None:
         """Makes the connection's later calls those of the user, until the token expires.

@@ -12,6 +12,7 @@ from typing import Any
 import structlog
 from aiohttp import web
 
+from hooks.rate import enforce_limits
 from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from server.addresses import Addresses
@@ -49,6 +50,9 @@ from services.jobs.service import JOBS_RULES, JobsService
 from services.jobs.service import METHODS as JOBS_METHODS
 from services.jobs.service import PATH as JOBS
 from services.jobs.worker import Worker
+from services.limits.quotas import PATH as QUOTAS
+from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
+from services.limits.rates import Rates
 
 log = structlog.get_logger()
 
@@ -76,7 +80,10 @@ class Roost:
         isolation = Isolation(deployment)
         self.app.storage = Storage(deployment, partial(deployment.ensure, settings.database))
         self.app.declared = DeclaredServices(self.app, isolation)
-        self.app.deliver = hush_users(Publisher(self.app.publishers))
+        self.rates = Rates(backend.rate_store)
+        self.quotas = Quotas(backend.quota_store)
+        self.app.deliver = hush_users(Publisher(self.app.publishers, self.rates.charge))
+        self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas)]}})
         self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
         self.addresses = Addresses(settings.trusted_proxies)
@@ -98,9 +105,12 @@ class Roost:
         self.jobs.on_change(lambda tenant, event, job: jobs_service.emit(event, job, tenant=tenant))
         self.worker = Worker(self.jobs, self.catalogue.get, self.people.holds)
         self.clock = Clock(self.jobs, backend.tenants.all)
+        self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         self.engine = Engine(
-            Sockets(self.app, self.catalogue, self.connections, self.people.authentication, self.addresses),
+            Sockets(
+                self.app, self.catalogue, self.connections, self.people.authentication, self.addresses, rates=self.rates
+            ),
             Options(max_connections=settings.max_connections),
         )
         self.pages = Pages(settings.example)
@@ -183,6 +193,8 @@ class Roost:
         await self.app.setup()
         await self.backend.own_rules.note({path: own.rules for path, own in self.app.services.items()})
         stack.push_async_callback(self.app.teardown)
+        stack.push_async_callback(self.quotas.stop)
+        stack.push_async_callback(self.rates.stop)
         await self.worker.start()
         stack.push_async_callback(self.worker.stop)
         await self.clock.start()

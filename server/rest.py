@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 from urllib.parse import unquote
 
@@ -201,4 +202,7 @@ def _answer(context: HookContext) -> web.Response:
 
 
 def _error(error: FeathersError) -> web.Response:
-    return web.Response(status=error.code, body=wire.encode(error.to_json()), content_type="application/json")
+    wait = error.data.get("retry_after") if isinstance(error.data, dict) else None
+    headers = {} if wait is None else {"Retry-After": str(math.ceil(wait))}
+    body = wire.encode(error.to_json())
+    return web.Response(status=error.code, body=body, content_type="application/json", headers=headers)

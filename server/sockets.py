@@ -14,6 +14,7 @@ from hooks.errors import (
     MethodNotAllowed,
     NotAuthenticated,
     NotFound,
+    TooManyRequests,
     to_feathers_error,
 )
 from hooks.operations import is_operation
@@ -27,6 +28,7 @@ from server.handshake import bearer, check_origin, named_app, resolve
 from services.application import Application, answer
 from services.authentication.service import AuthenticationService
 from services.control.catalogue import Catalogue
+from services.limits.rates import Rates
 
 log = structlog.get_logger()
 
@@ -55,12 +57,15 @@ class Sockets:
         connections: Connections,
         authentication: AuthenticationService,
         addresses: Addresses,
+        *,
+        rates: Rates,
     ) -> None:
         self._app = app
         self._catalogue = catalogue
         self._connections = connections
         self._authentication = authentication
         self._addresses = addresses
+        self._rates = rates
 
     async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         """Accepts a socket for the tenant that it names, logged in if it brings a valid token.
@@ -73,6 +78,9 @@ class Sockets:
             check_origin(tenant, request.headers.getall("Origin", []))
             headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
             connection = Connection(socket, tenant, headers, self._addresses.of(request))
+            wait = self._rates.admit(tenant, "connect", [("tenant", ""), ("address", connection.address)])
+            if wait is not None:
+                await wait
             with tenant_scope(tenant):
                 login = await self._login(connection, bearer(headers.pop("authorization", None)))
         except Exception as error:
@@ -113,6 +121,8 @@ class Sockets:
                 try:
                     return None, await self._run(connection, name, arguments)
                 except FeathersError as error:
+                    if isinstance(error, TooManyRequests):
+                        self._connections.note_refusal(connection)
                     return (error.to_json(),)
                 except Exception as error:
                     log.exception("call failed", method=name[:MAX_METHOD], user=user_of(connection))

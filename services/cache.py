@@ -78,6 +78,10 @@ class Shelves(Generic[Value]):
         shelf = self._shelves.get(app_id)
         return iter(() if shelf is None else [(name, value) for name, (value, _) in shelf.entries.items()])
 
+    def all(self) -> list[tuple[str, str, Value]]:
+        """Everything that is kept, by tenant and name."""
+        return [(id, name, value) for id, own in self._shelves.items() for name, (value, _) in own.entries.items()]
+
     def forget(self, app_id: str) -> None:
         """Forgets all that is kept of a tenant."""
         self._shelves.pop(app_id, None)

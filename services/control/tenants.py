@@ -12,7 +12,7 @@ from pymongo import ReturnDocument
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import TENANT_ID, Limits, Placement, Tenant
+from hooks.tenant import TENANT_ID, Limits, Placement, Rate, Tenant
 from services import audit, users
 from services.accounts import tokens as account_tokens
 from services.authentication import api_keys, identities, ledger, oauth_states
@@ -239,9 +239,18 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         public_keys=tuple(document.get("public_keys", ())),
         is_active=document.get("is_active", True),
         require_origin=document.get("require_origin", False),
-        limits=Limits(**document.get("limits", {})),
+        limits=to_limits(document.get("limits", {})),
         plan=document.get("plan", "default"),
         region=document.get("region"),
         sync_exclude=tuple(document.get("sync_exclude", ())),
         settings_rev=document.get("settings_rev", 0),
     )
+
+
+def to_limits(document: Mapping[str, Any]) -> Limits:
+    """The limits in a catalogue entry."""
+    rates = {
+        kind: {scope: Rate(**rate) for scope, rate in scopes.items()}
+        for kind, scopes in document.get("rates", {}).items()
+    }
+    return Limits(**{**document, "rates": rates})

@@ -14,10 +14,22 @@ from services.declaration.model import Strict, as_tuple
 from services.declaration.service import COLLECTION, ServiceDeclaration, searched_fields
 
 RESERVED_PATHS = frozenset(
-    "authentication oauth users accounts sessions api-keys audit-log jobs rooms tenants apps health example docs "
-    "socket.io "
-    "organizations members invitations roles user-roles resource-servers connections connection-overrides clients "
-    "settings".split()
+    """
+    accounts api-keys apps audit-log authentication
+    clients connection-overrides connections
+    docs domains
+    example
+    health
+    invitations
+    jobs
+    members metrics
+    oauth organizations
+    quotas
+    ready resource-servers roles rooms
+    sessions settings socket.io sync-status
+    tenant-operations tenants
+    user-roles users
+    """.split()
 )
 """Paths of Roost's own services and pages."""
 
@@ -42,12 +54,26 @@ OPERATED = frozenset({"require_origin", "limits", "plan", "region", "sync_exclud
 """Keys of a tenant that its operators may set as well, by `services/control/configuration.py`."""
 
 
+class RateDeclaration(Strict):
+    """At most `limit` in `seconds`."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000_000)]
+    seconds: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 1.0
+
+
 class LimitsDeclaration(Strict):
     """How much of the server the tenant may take."""
 
     max_concurrent_connections: Annotated[int, Field(ge=0, le=10_000_000)] | None = None
     """Sockets at once over all processes; without it, what the plan says."""
     enforce: Literal["refuse", "evict_oldest"] = "refuse"
+    rates: dict[
+        Literal["connect", "event", "http", "auth", "write", "broadcast"],
+        dict[Literal["tenant", "user", "address"], RateDeclaration],
+    ] = {}
+    """How fast calls may come, by their kind and by whose they are."""
+    quotas: dict[Literal["calls", "writes"], Annotated[int, Field(ge=0, le=10**12)]] = {}
+    """Units of a month."""
 
 
 class TenantDeclaration(Strict):
