@@ -27,6 +27,11 @@ class Addresses:
         """The address of the request: empty where the peer has none, as over a local socket."""
         return self.follow(request.remote or "", request.headers.getall(HEADER, []))
 
+    def is_by_proxy(self, request: Request) -> bool:
+        """Whether a trusted proxy brought the request: its word on the host and the scheme counts as well."""
+        peer = _parse_peer(request.remote or "")
+        return peer is not None and self._trusts(peer)
+
     def follow(self, peer: str, forwarded: Sequence[str]) -> str:
         """The last hop that is no trusted proxy. What stands before it is only its word, and is not believed."""
         found = _parse_peer(peer)

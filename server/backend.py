@@ -16,6 +16,7 @@ from services.audited import note_applied
 from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.control.configuration import Configuration
+from services.control.domains import Domains
 from services.control.founding import AnotherControlPlane, Founding
 from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
@@ -52,6 +53,7 @@ class Backend:
         self.job_store = MongoJobStore(deployment, database=settings.database)
         self.rate_store = MongoRateStore(deployment, database=settings.database)
         self.quota_store = MongoQuotaStore(deployment, database=settings.database)
+        self.domains = Domains(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
 
     async def found(self) -> Tenant:
@@ -121,6 +123,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
         await backend.job_store.prepare()
         await backend.rate_store.prepare()
         await backend.quota_store.prepare()
+        await backend.domains.prepare()
         yield backend
 
 

@@ -1,65 +1,76 @@
-"""Which tenant is meant: from the handshake's `appId`, or a request's `x-app-id`, with the origin checked before all else."""
+"""What a handshake or request says by itself: which app it names, and what it brings to prove who calls."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from multidict import MultiMapping
 
-from hooks.errors import BadRequest, Forbidden, NotFound
+from hooks.errors import BadRequest, Forbidden
 from hooks.scopes import KEY_PREFIX
 from hooks.tenant import Tenant
-from services.control.catalogue import Catalogue
 
 APP_ID = "appId"
 HEADER = "x-app-id"
+TENANT = "tenant"
+"""Where the public key stands, in the handshake's query and in what the client of a socket sends along."""
+KEY_HEADER = "x-tenant-id"
 API_KEY = "X-Api-Key"
 
 
-async def resolve(catalogue: Catalogue, app_id: str) -> Tenant:
-    """The tenant with this id, if it is being served.
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The names by which an app is meant: its id, one of its public keys, both or neither."""
 
-    Raises:
-        NotFound: there is no such app. Forbidden: it is not ready, with the state in `data`.
-        Unavailable: the database cannot be asked.
-    """
-    tenant = await catalogue.get(app_id)
-    if tenant is None:
-        raise NotFound(f"Unknown app '{app_id[:64]}': check the appId")
-    if tenant.status != "ready":
-        data = {"reason": "TenantUnavailable", "state": tenant.status}
-        raise Forbidden(f"The app '{tenant.id}' is not available", data=data)
-    return tenant
+    app_id: str | None = None
+    key: str | None = None
+
+    @property
+    def is_given(self) -> bool:
+        """Whether there is any."""
+        return self.app_id is not None or self.key is not None
 
 
-def named_app(query: MultiMapping[str], headers: MultiMapping[str], auth: Any = None) -> str:
+def named(query: MultiMapping[str], headers: MultiMapping[str], auth: Any = None) -> Named:
     """The app that a handshake or request names; several namings must agree.
 
     Raises:
-        BadRequest: none, or different ones, or one twice.
+        BadRequest: one that is no text, different ones, or one twice.
     """
-    named = [*query.getall(APP_ID, []), *headers.getall(HEADER, [])]
-    if len(query.getall(APP_ID, [])) > 1:
-        raise BadRequest(f"{APP_ID} is given twice")
-    if isinstance(auth, Mapping) and APP_ID in auth:
-        named.append(auth[APP_ID])
-    if not named or not all(isinstance(name, str) for name in named) or "" in named:
-        raise BadRequest(f"No app is named: pass {APP_ID} in the handshake query, or the header {HEADER}")
-    if len(set(named)) > 1:
+    return Named(
+        _one(APP_ID, query, headers.getall(HEADER, []), auth),
+        _one(TENANT, query, headers.getall(KEY_HEADER, []), auth),
+    )
+
+
+def _one(name: str, query: MultiMapping[str], headers: list[str], auth: Any) -> str | None:
+    asked = query.getall(name, [])
+    if len(asked) > 1:
+        raise BadRequest(f"{name} is given twice")
+    given: list[Any] = [*asked, *headers]
+    if isinstance(auth, Mapping) and name in auth:
+        given.append(auth[name])
+    if not all(isinstance(value, str) and value for value in given):
+        raise BadRequest(f"No app is named: {name} must be a text")
+    if len(set(given)) > 1:
         raise BadRequest("Different apps are named in one request")
-    return str(named[0])
+    return given[0] if given else None
 
 
-def check_origin(tenant: Tenant, origins: list[str]) -> None:
-    """Refuses a browser page that the tenant has not listed; requests without an Origin are no browser's.
+def check_serving(tenant: Tenant) -> None:
+    """Refuses a tenant that is out of service.
 
     Raises:
-        Forbidden: the origin is not allowed, or more than one is given.
+        Forbidden: with the reason `TenantUnavailable` and the state, or `TenantInactive`, in `data`.
     """
-    if origins and (len(origins) > 1 or origins[0] not in tenant.allowed_origins):
-        data = {"reason": "OriginNotAllowed"}
-        raise Forbidden(f"The origin '{origins[0][:100]}' is not allowed for the app '{tenant.id}'", data=data)
+    if tenant.is_serving:
+        return
+    if tenant.status == "ready":
+        raise Forbidden(f"The app '{tenant.id}' is switched off", data={"reason": "TenantInactive"})
+    data = {"reason": "TenantUnavailable", "state": tenant.status}
+    raise Forbidden(f"The app '{tenant.id}' is not available", data=data)
 
 
 def credential(headers: MultiMapping[str]) -> str | None:

@@ -6,22 +6,21 @@ from aiohttp import web
 
 from hooks.errors import FeathersError
 from server import wire
-from server.handshake import named_app, resolve
+from server.resolver import Resolver
 from services.authentication.keys import Keys
-from services.control.catalogue import Catalogue
 
 
 class Jwks:
     """`/.well-known/jwks.json?appId=...`"""
 
-    def __init__(self, catalogue: Catalogue, keys: Keys) -> None:
-        self._catalogue = catalogue
+    def __init__(self, resolver: Resolver, keys: Keys) -> None:
+        self._resolver = resolver
         self._keys = keys
 
     async def handle(self, request: web.Request) -> web.Response:
         """`{keys: [JWK, ...]}`, public halves only; readable from everywhere."""
         try:
-            tenant = await resolve(self._catalogue, named_app(request.query, request.headers))
+            tenant = await self._resolver.find(request)
             body, status = await self._keys.jwks(tenant.id), 200
         except FeathersError as error:
             body, status = error.to_json(), error.code

@@ -18,10 +18,11 @@ from hooks.tenancy import enforce_app_id, inject_app_id
 from server.addresses import Addresses
 from server.backend import Backend, StartError, make_admin, open_backend
 from server.connections import Connections
-from server.cors import PollingOrigins
 from server.documents.routes import Documents
+from server.door import Door
 from server.engine import Engine, Listener, Options
 from server.health import Health
+from server.hosts import Hosts
 from server.jwks import Jwks
 from server.modules import configure
 from server.oauth import OAuth
@@ -30,6 +31,7 @@ from server.pages import Pages
 from server.people import QUIET, People
 from server.publish import Publisher, tell_ending
 from server.querystring import MAX_LENGTH
+from server.resolver import Resolver
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
@@ -40,7 +42,11 @@ from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
 from services.control.catalogue import Catalogue
+from services.control.dns import Resolver as DnsResolver
+from services.control.services.domains import DOMAINS_RULES, DomainsService
+from services.control.services.domains import PATH as DOMAINS
 from services.control.tenants import control_database
+from services.control.verification import Verification
 from services.declaration import Declaration
 from services.declared import DeclaredServices
 from services.isolation import Isolation
@@ -53,6 +59,7 @@ from services.jobs.worker import Worker
 from services.limits.quotas import PATH as QUOTAS
 from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -98,6 +105,23 @@ class Roost:
             jobs=self.jobs,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
+        self.hosts = Hosts(
+            self.catalogue,
+            self.addresses,
+            base_hosts=settings.base_hosts,
+            reserved=settings.reserved_ids | {settings.control_plane},
+            serve_reserved=settings.reserved_hosts == "control_plane",
+            development=settings.mongodb_uri is None,
+        )
+        self.resolver = Resolver(
+            self.catalogue, self.hosts, self.addresses, self.people.tokens, control_plane=settings.control_plane
+        )
+        self.door = Door(self.hosts, self.resolver)
+        self.app.service("authentication").add_hooks({"before": {"create": [self.resolver.check_login]}})
+        self.dns = DnsResolver(settings.dns_servers)
+        self.verification = Verification(backend.domains, self.dns, base_hosts=settings.base_hosts)
+        domains = DomainsService(backend.domains, self.verification, is_own=self.hosts.is_own)
+        self.app.use(DOMAINS, domains, methods=[*DOMAINS_RULES], rules=DOMAINS_RULES, hooks=QUIET)
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
@@ -109,9 +133,9 @@ class Roost:
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         self.engine = Engine(
             Sockets(
-                self.app, self.catalogue, self.connections, self.people.authentication, self.addresses, rates=self.rates
+                self.app, self.resolver, self.connections, self.people.authentication, self.addresses, rates=self.rates
             ),
-            Options(max_connections=settings.max_connections),
+            Options(max_connections=settings.max_connections, may_skip_http=self.door.is_open),
         )
         self.pages = Pages(settings.example)
         self.port = settings.port
@@ -138,6 +162,7 @@ class Roost:
             roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
             for module in settings.modules:
                 await configure(roost.app, module)
+            roost.hosts.resolve = roost.app.resolve_host
             await roost._listen(stack)
             roost._resources = stack.pop_all()
             return roost
@@ -186,6 +211,7 @@ class Roost:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.warm()
+        stack.push_async_callback(end, asyncio.create_task(self.verification.run(), name="domains"))
         await self.backend.tenants.prepare_own_collections()
         await self.backend.tenants.prepare_catalogue()
         await self.people.start(stack)
@@ -227,26 +253,27 @@ class Roost:
         await self.engine.close()
 
     def _web_app(self) -> web.Application:
-        web_app = web.Application(client_max_size=MAX_BODY)
+        web_app = web.Application(
+            client_max_size=MAX_BODY, middlewares=[self.door.middleware(self.engine.options.path)]
+        )
         self.engine.attach(web_app)
-        web_app.on_response_prepare.append(PollingOrigins(self.catalogue))
         health = Health(self.backend.deployment, self.connections)
         web_app.router.add_get("/health", health.health)
         web_app.router.add_get("/ready", health.ready)
-        web_app.router.add_get("/.well-known/jwks.json", Jwks(self.catalogue, self.backend.keys).handle)
+        web_app.router.add_get("/.well-known/jwks.json", Jwks(self.resolver, self.backend.keys).handle)
         self.pages.attach(web_app)
         OAuth(
             self.app,
-            self.catalogue,
+            self.resolver,
             self.connections,
             self.addresses,
             states=self.people.oauth_states,
             providers=self.people.providers,
             public_url=lambda: self.settings.public_url or self.url,
         ).attach(web_app)
-        Documents(self.app, self.catalogue).attach(web_app)
+        Documents(self.app, self.resolver, self.addresses).attach(web_app)
         web_app.router.add_route(
-            "*", r"/{path:[\s\S]*}", Rest(self.app, self.catalogue, self.connections, self.addresses).handle
+            "*", r"/{path:[\s\S]*}", Rest(self.app, self.resolver, self.connections, self.addresses).handle
         )
         return web_app
 

@@ -16,13 +16,13 @@ from hooks.tenant import OAuthSettings, Tenant, tenant_scope
 from server import logs, wire
 from server.addresses import Addresses
 from server.connections import Connections
-from server.handshake import APP_ID, bearer, named_app, resolve
+from server.handshake import APP_ID, TENANT, bearer
 from server.oauth_page import HEADERS, PAGE
+from server.resolver import Resolver
 from services.application import Application, answer
 from services.authentication.oauth import GRANT
 from services.authentication.oauth_states import OAuthStates, SignIn, app_of
 from services.authentication.providers import Grant, Providers
-from services.control.catalogue import Catalogue
 from services.redirects import choose_target
 
 log = structlog.get_logger()
@@ -45,7 +45,7 @@ class OAuth:
     def __init__(
         self,
         app: Application,
-        catalogue: Catalogue,
+        resolver: Resolver,
         connections: Connections,
         addresses: Addresses,
         *,
@@ -55,7 +55,7 @@ class OAuth:
     ) -> None:
         """`public_url` tells the scheme, host and port by which browsers reach this server."""
         self._app = app
-        self._catalogue = catalogue
+        self._resolver = resolver
         self._connections = connections
         self._addresses = addresses
         self._states = states
@@ -103,8 +103,8 @@ class OAuth:
         _, fields = await _received(request)
         if "feathers_token" in fields:
             raise BadRequest("The feathers_token belongs behind a '#': the query of an address is kept in many places")
-        named = MultiDict([(APP_ID, fields[APP_ID])] if APP_ID in fields else [])
-        tenant = await resolve(self._catalogue, named_app(named, MultiDict()))
+        names = MultiDict({name: fields[name] for name in (APP_ID, TENANT) if name in fields})
+        tenant = await self._resolver.find(request, query=names)
         provider, settings = _provider(request, tenant)
         redirect = choose_target(settings.redirects, fields.get("redirect"))
         if redirect is None:
@@ -140,7 +140,7 @@ class OAuth:
         app_id = app_of(state)
         if app_id is None:
             raise NotAuthenticated(GONE)
-        tenant = await resolve(self._catalogue, app_id)
+        tenant = await self._resolver.find(request, query=MultiDict({APP_ID: app_id}))
         provider, settings = _provider(request, tenant)
         with tenant_scope(tenant):
             async with self._connections.gate(tenant.id):

@@ -1,4 +1,4 @@
-"""HTTP -> Application.call: the same services over REST, the tenant named by the header `x-app-id`."""
+"""HTTP -> Application.call: the same services over REST, the tenant named by headers, host, or a public key in the query."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from urllib.parse import unquote
 
 import structlog
 from aiohttp import web
-from multidict import MultiDict
 
 from hooks.context import UNSET, HookContext, Params
 from hooks.errors import (
@@ -25,11 +24,12 @@ from hooks.tenant import Tenant, tenant_scope
 from server import logs, querystring, wire
 from server.addresses import Addresses
 from server.connections import Connections
-from server.cors import PREFLIGHT, allow
-from server.handshake import HEADER, check_origin, credential, named_app, resolve
+from server.cors import VARY, check_origin, check_stranger, origins_of, preflight, readable
+from server.handshake import TENANT, credential
+from server.resolver import Resolver, public_keys
 from services.application import Application, answer
 from services.base import STANDARD_METHODS
-from services.control.catalogue import Catalogue
+from services.control.public_keys import PUBLIC_KEY
 from services.registration import Registration
 
 log = structlog.get_logger()
@@ -45,33 +45,32 @@ _VERBS = {
     "DELETE": ("remove",),
 }
 
-_NO_QUERY: MultiDict[str] = MultiDict()
-"""A REST query belongs to the service: it never names the app."""
-
 
 class Rest:
     """One handler for all paths that no page or probe has taken."""
 
-    def __init__(self, app: Application, catalogue: Catalogue, connections: Connections, addresses: Addresses) -> None:
+    def __init__(self, app: Application, resolver: Resolver, connections: Connections, addresses: Addresses) -> None:
         self._app = app
-        self._catalogue = catalogue
+        self._resolver = resolver
         self._connections = connections
         self._addresses = addresses
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Answers a request with the call's result, or with the error's JSON under its own status."""
         call_token = logs.call_id.set(logs.next_call_id())
-        cors: dict[str, str] = {}
+        cors = VARY
         tenant: Tenant | None = None
         try:
             if request.method == "OPTIONS":
-                return await self._preflight(request)
-            tenant = await resolve(self._catalogue, named_app(_NO_QUERY, request.headers))
-            origins = request.headers.getall("Origin", [])
+                tenant = await self._resolver.look(request, query=public_keys(request))
+                return self._preflight(request, tenant)
+            token = credential(request.headers)
+            tenant = await self._resolver.find(request, query=public_keys(request), token=token)
+            origins = origins_of(request)
             check_origin(tenant, origins)
-            cors = allow(origins)
+            cors = readable(origins)
             with tenant_scope(tenant):
-                response = await self._call(request, tenant)
+                response = await self._call(request, tenant, token)
         except FeathersError as error:
             response = _error(error)
             if response.status == 405:
@@ -84,18 +83,17 @@ class Rest:
         response.headers.update(cors)
         return response
 
-    async def _preflight(self, request: web.Request) -> web.Response:
-        """A preflight cannot name its app: it is told yes when any app lists the origin; the request itself is checked."""
-        origins = request.headers.getall("Origin", [])
+    def _preflight(self, request: web.Request, tenant: Tenant | None) -> web.Response:
+        """A preflight carries no headers: the app is named by the host, or by its public key in the query, or not at all."""
         if "Access-Control-Request-Method" not in request.headers:
             raise MethodNotAllowed("Method 'OPTIONS' is only for CORS preflight requests")
-        if len(origins) == 1 and await self._catalogue.allows_origin(origins[0]):
-            return web.Response(status=204, headers={**allow(origins), **PREFLIGHT})
-        return web.Response(status=204)
+        return preflight(tenant, origins_of(request))
 
-    async def _call(self, request: web.Request, tenant: Tenant) -> web.Response:
+    async def _call(self, request: web.Request, tenant: Tenant, token: str | None) -> web.Response:
         service, path, id = self._target(request, tenant)
         query = querystring.parse(request.rel_url.raw_query_string)
+        if _is_public_key(query.get(TENANT)):
+            del query[TENANT]
         method = _method(request, id)
         if method not in service.methods:
             raise _unsupported(method)
@@ -108,8 +106,12 @@ class Rest:
             provider="rest",
             address=self._addresses.of(request),
             headers={name.lower(): value for name, value in request.headers.items()},
-            token=credential(request.headers),
+            token=token,
         )
+        if tenant.require_origin and not origins_of(request):
+            if token is not None:
+                await self._app.authenticate(params)
+            check_stranger(tenant, [], is_verified=params.authenticated)
         async with self._connections.gate(tenant.id):
             context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)
@@ -130,7 +132,6 @@ class Rest:
 
     def _verbs(self, request: web.Request, tenant: Tenant | None) -> list[str]:
         """The verbs that a path offers to somebody, as HTTP wants a 405 to name them."""
-        tenant = tenant or self._catalogue.peek(request.headers.get(HEADER, ""))
         if tenant is None:
             return []
         try:
@@ -181,6 +182,10 @@ async def _body(request: web.Request) -> Any:
         return wire.decode(raw)
     except ValueError as error:
         raise BadRequest("The body is not valid JSON") from error
+
+
+def _is_public_key(value: Any) -> bool:
+    return isinstance(value, str) and PUBLIC_KEY.fullmatch(value) is not None
 
 
 def _unsupported(method: str) -> MethodNotAllowed:

@@ -92,6 +92,19 @@ class Settings(BaseSettings):
         (),
         description="Networks of proxies, separated by commas, whose X-Forwarded-For tells where a request comes from.",
     )
+    base_hosts: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Hosts of this server, separated by commas. With any, an app is reached at <appId>.<base host> or at a "
+        "domain of its own, the control plane at the base host itself, and other hosts are unknown.",
+    )
+    reserved_hosts: Literal["control_plane", "unknown"] = Field(
+        "control_plane", description="What <reserved id>.<base host> means."
+    )
+    dns_servers: Annotated[tuple[str, ...], NoDecode] = Field(
+        (),
+        description="Name servers, separated by commas, as address or address:port, that are asked about apps' own "
+        "domains. Without any, the system's.",
+    )
     name_failures: int = Field(
         10, ge=1, le=1000, description="Logins by password that may fail in 15 minutes for one user name of an app."
     )
@@ -120,7 +133,7 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
 
-    @field_validator("modules", "trusted_proxies", "reserved_ids", mode="before")
+    @field_validator("modules", "trusted_proxies", "base_hosts", "reserved_ids", "dns_servers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value

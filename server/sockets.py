@@ -23,11 +23,12 @@ from server import logs, wire
 from server.addresses import Addresses
 from server.connection import Connection
 from server.connections import Connections
+from server.cors import check_origin, check_stranger, origins_of
 from server.engine import Refused, Request, Socket
-from server.handshake import bearer, check_origin, named_app, resolve
+from server.handshake import bearer
+from server.resolver import Resolver
 from services.application import Application, answer
 from services.authentication.service import AuthenticationService
-from services.control.catalogue import Catalogue
 from services.limits.rates import Rates
 
 log = structlog.get_logger()
@@ -44,7 +45,7 @@ SHAPES = {
 CUSTOM = ("data",)
 MAX_METHOD = 64
 
-_KEPT_HEADERS = frozenset({"authorization", "user-agent", "accept-language", "origin", "x-forwarded-for", "host"})
+_KEPT_HEADERS = frozenset({"user-agent", "accept-language", "origin", "x-forwarded-for", "host"})
 
 
 class Sockets:
@@ -53,7 +54,7 @@ class Sockets:
     def __init__(
         self,
         app: Application,
-        catalogue: Catalogue,
+        resolver: Resolver,
         connections: Connections,
         authentication: AuthenticationService,
         addresses: Addresses,
@@ -61,7 +62,7 @@ class Sockets:
         rates: Rates,
     ) -> None:
         self._app = app
-        self._catalogue = catalogue
+        self._resolver = resolver
         self._connections = connections
         self._authentication = authentication
         self._addresses = addresses
@@ -74,15 +75,18 @@ class Sockets:
             Refused: with the error's sentence, and its wire form as data.
         """
         try:
-            tenant = await resolve(self._catalogue, named_app(request.query, request.headers, auth))
-            check_origin(tenant, request.headers.getall("Origin", []))
+            token = bearer(request.headers.get("Authorization"))
+            tenant = await self._resolver.find(request, auth=auth, token=token)
+            origins = origins_of(request)
+            check_origin(tenant, origins)
             headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
             connection = Connection(socket, tenant, headers, self._addresses.of(request))
             wait = self._rates.admit(tenant, "connect", [("tenant", ""), ("address", connection.address)])
             if wait is not None:
                 await wait
             with tenant_scope(tenant):
-                login = await self._login(connection, bearer(headers.pop("authorization", None)))
+                login = await self._login(connection, token)
+            check_stranger(tenant, origins, is_verified=login is not None)
         except Exception as error:
             if not isinstance(error, FeathersError):
                 log.exception("handshake failed")

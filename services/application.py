@@ -79,6 +79,11 @@ class Storage:
     ensure: Callable[[CollectionSchema], Awaitable[None]] = _nothing
 
 
+HostResolver = Callable[[str | None, str], Awaitable[str | None]]
+"""A plug-in's own way from a host to an app: `(label, host)` to an appId, or None. The label is what stands before a base
+host; None for a host that ends otherwise."""
+
+
 class Application:
     """Services by path: those of the server's own code for all tenants, and those that each tenant declared."""
 
@@ -90,6 +95,7 @@ class Application:
         self.readers = Readers(self.channels)
         self.publishers = Publishers(self.channels, self.readers)
         self.authenticator: Authenticator | None = None
+        self.resolve_host: HostResolver | None = None
         self.storage: Storage | None = None
         self.jobs: Jobs | None = None
         """Background work: `app.jobs.handle("digest", work)`, and `await app.jobs.enqueue("digest", {...})` in a call."""

@@ -12,9 +12,9 @@ import typer
 from hooks.tenant import TENANT_ID
 from server.backend import StartError, open_backend
 from server.cli.command import Data, run, tenant_of
+from server.cli.configuration import tenants
 from server.cli.keys import keys
 from server.cli.secrets import secrets
-from server.cli.tenants import tenants
 from server.cli.users import users
 from server.documents.typescript import typescript
 from server.main import Roost

@@ -12,13 +12,14 @@ from aiohttp import web
 from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from server import wire
+from server.addresses import Addresses
 from server.documents.asyncapi import asyncapi
 from server.documents.openapi import openapi
 from server.documents.page import POLICY, page, welcome_page
 from server.documents.typescript import typescript
-from server.handshake import APP_ID, named_app, resolve
+from server.handshake import check_serving
+from server.resolver import Resolver
 from services.application import Application
-from services.control.catalogue import Catalogue
 from services.description import TenantDescription, describe
 
 MOST_KEPT = 256
@@ -34,9 +35,10 @@ Write = Callable[[TenantDescription, web.Request], bytes]
 class Documents:
     """`/openapi.json`, `/asyncapi.json`, `/docs` and `/docs/types.d.ts`; the app is named by `?appId=` or the header."""
 
-    def __init__(self, app: Application, catalogue: Catalogue) -> None:
+    def __init__(self, app: Application, resolver: Resolver, addresses: Addresses) -> None:
         self._app = app
-        self._catalogue = catalogue
+        self._resolver = resolver
+        self._addresses = addresses
         self._kept: OrderedDict[tuple[str, ...], tuple[Tenant, int, bytes, str]] = OrderedDict()
 
     def attach(self, web_app: web.Application) -> None:
@@ -57,7 +59,7 @@ class Documents:
             request,
             "application/json",
             lambda tenant, request: wire.encode(
-                asyncapi(tenant, host=_host(request), is_secure=_scheme(request) == "https")
+                asyncapi(tenant, host=_host(request), is_secure=self._scheme(request) == "https")
             ),
         )
 
@@ -67,14 +69,17 @@ class Documents:
 
     async def page(self, request: web.Request) -> web.Response:
         """All of it for people. Without an app, a page that asks which one is meant."""
-        if APP_ID not in request.query and not request.headers.get("x-app-id"):
-            return _page(welcome_page(), 200)
         try:
-            tenant = await resolve(self._catalogue, named_app(request.query, request.headers))
+            tenant = await self._resolver.look(request)
+            if tenant is None:
+                return _page(welcome_page(), 200)
+            check_serving(tenant)
         except FeathersError as error:
             return _page(welcome_page(error.message), error.code)
         body, tag = self._document(
-            tenant, request, lambda tenant, request: page(tenant, f"{_scheme(request)}://{_host(request)}").encode()
+            tenant,
+            request,
+            lambda tenant, request: page(tenant, f"{self._scheme(request)}://{_host(request)}").encode(),
         )
         response = _not_modified(request, tag) or _page(body.decode(), 200)
         response.headers["ETag"] = tag
@@ -82,7 +87,7 @@ class Documents:
 
     async def _answer(self, request: web.Request, content_type: str, write: Write) -> web.Response:
         try:
-            tenant = await resolve(self._catalogue, named_app(request.query, request.headers))
+            tenant = await self._resolver.find(request)
         except FeathersError as error:
             response = web.Response(
                 body=wire.encode(error.to_json()), status=error.code, content_type="application/json"
@@ -96,9 +101,14 @@ class Documents:
         response.headers.update({**_PLAIN, "Access-Control-Allow-Origin": "*"})
         return response
 
+    def _scheme(self, request: web.Request) -> str:
+        """Whether the client came by TLS, which a trusted proxy may have taken off."""
+        forwarded = request.headers.get("X-Forwarded-Proto") if self._addresses.is_by_proxy(request) else None
+        return "https" if request.secure or forwarded == "https" else "http"
+
     def _document(self, tenant: Tenant, request: web.Request, write: Write) -> tuple[bytes, str]:
         """The document, written anew when the tenant or the server's own services have changed."""
-        key = (request.path.rstrip("/"), tenant.id, _scheme(request), _host(request))
+        key = (request.path.rstrip("/"), tenant.id, self._scheme(request), _host(request))
         kept = self._kept.get(key)
         if kept is None or kept[0] is not tenant or kept[1] != len(self._app.services):
             body = write(describe(tenant, self._app), request)
@@ -113,11 +123,6 @@ class Documents:
 def _host(request: web.Request) -> str:
     """The name by which the client reached the server, with its port."""
     return request.host if _HOST.fullmatch(request.host) else "localhost"
-
-
-def _scheme(request: web.Request) -> str:
-    """Whether the client came by TLS, which a proxy may have taken off."""
-    return "https" if request.secure or request.headers.get("X-Forwarded-Proto") == "https" else "http"
 
 
 def _not_modified(request: web.Request, tag: str) -> web.Response | None:

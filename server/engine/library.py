@@ -110,6 +110,8 @@ class Library(engineio.AsyncServer):  # type: ignore[misc]
         handshake = read_handshake(data, transport, asyncio.get_running_loop())
         if handshake is None:
             return False
+        if hub.options.may_skip_http is not None and not hub.options.may_skip_http(handshake):
+            return False
         query = handshake.query
         if query.getall("EIO", ()) != ["4"] or query.getall("transport", ()) != ["websocket"]:
             return False

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from server.engine.handlers import Request
+
 
 @dataclass(frozen=True, slots=True)
 class Options:
@@ -40,5 +42,7 @@ class Options:
     """Calls of one socket that run at once."""
     waiting_calls: int = 100
     """Calls of one socket that wait for a place; then the socket is not read until some are answered."""
+    may_skip_http: Callable[[Request], bool] | None = None
+    """Whether the HTTP application's middlewares have nothing to ask of a handshake, so that it may go past them."""
     allow_origin: Callable[[str, web.Request], bool] | None = None
     """Whether a page of this origin may connect. Without it no origin is checked and no CORS header is sent."""

@@ -8,6 +8,7 @@ What is out of service is never served from memory in this way.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import re
 import time
@@ -19,6 +20,7 @@ import structlog
 from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from services.authentication.recent import Recent
+from services.control.domains import COLLECTION as DOMAINS
 from services.control.entries import Entries
 from services.control.loads import Loads
 from services.control.public_keys import PUBLIC_KEY
@@ -26,6 +28,7 @@ from services.control.tenants import COLLECTION, control_database
 from services.control.unknown import UnknownLookups
 from services.control.watch import Told, Watch
 from services.database.deployment import Deployment
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -78,12 +81,19 @@ class Catalogue:
         self._most = most
         self._entries: dict[str, _Entry] = {}
         self._by_key: dict[str, str] = {}
+        self._by_host = Recent[str, tuple[str, float]](clock, fresh=STALE, most=MOST_KEPT)
         self._unknown = Recent[_Name, bool](clock, fresh=UNKNOWN, most=MOST_UNKNOWN)
-        self._origins = Recent[str, bool](clock, fresh=UNKNOWN, most=MOST_UNKNOWN)
+        self._lost = -math.inf
+        """When the watch last broke: what was read before is to be read again."""
+        self._readers = {
+            "id": self._tenants.get,
+            "key": self._tenants.with_public_key,
+            "host": self._tenants.with_host,
+        }
         self._loads = Loads[_Name, Tenant | None](self._read, self._settle)
         self._lookups = UnknownLookups(clock=clock)
         self._listeners: list[Listener] = []
-        self._watch = Watch(deployment, control_database(database), (COLLECTION,))
+        self._watch = Watch(deployment, control_database(database), (COLLECTION, DOMAINS))
         self._watcher: asyncio.Task[None] | None = None
 
     def on_change(self, listener: Listener) -> None:
@@ -96,10 +106,8 @@ class Catalogue:
 
     async def stop(self) -> None:
         """Ends the watch."""
-        while self._watcher is not None and not self._watcher.done():
-            # The driver can swallow a cancellation while it opens a connection.
-            self._watcher.cancel()
-            await asyncio.wait([self._watcher], timeout=0.1)
+        if self._watcher is not None:
+            await end(self._watcher)
         await self._loads.stop()
 
     async def warm(self, most: int = MOST_WARMED) -> None:
@@ -146,13 +154,18 @@ class Catalogue:
                 return tenant
         return await self._find("key", key, address) if PUBLIC_KEY.fullmatch(key) else None
 
-    async def allows_origin(self, origin: str) -> bool:
-        """Whether any tenant lists this origin; remembered for some seconds."""
-        known = self._origins.get(origin)
+    async def by_host(self, host: str, *, address: str = "", counts: bool = True) -> Tenant | None:
+        """The tenant that has proved this host to be its own, as `get`.
+
+        `counts` is whether a host that is nobody's is held against the address.
+        """
+        known = self._by_host.get(host)
         if known is None:
-            known = await self._tenants.allow_origin(origin)
-            self._origins.put(origin, known)
-        return known
+            return await self._find("host", host, address, counts=counts)
+        id, read = known
+        if self._clock() >= read + FRESH or read < self._lost:
+            self._start(("host", host))
+        return await self.get(id, address=address)
 
     def invalidate(self, id: str, epoch: int | None = None) -> None:
         """A tenant was changed, to `epoch` if that is known: who is in use here is looked up again."""
@@ -164,7 +177,7 @@ class Catalogue:
             return
         if not self._loads.overtake(("id", id)) and entry is not None:
             entry.fresh_until = 0.0
-            self._start(id)
+            self._start(("id", id))
 
     # As the watch's hearer.
 
@@ -172,12 +185,16 @@ class Catalogue:
         """Nothing that is known may be believed without a look."""
         for entry in self._entries.values():
             entry.fresh_until = 0.0
+        self._lost = self._clock()
         self._unknown.clear()
         self._loads.overtake_all()
 
     def hear(self, told: Told) -> None:
         """A document of the catalogue was changed."""
-        self.invalidate(told.id)
+        if told.collection == COLLECTION:
+            self.invalidate(told.id)
+        else:
+            self._forget_hosts()
 
     async def review(self) -> None:
         """Looks at the epochs of all that is in memory: changes may have been missed."""
@@ -197,15 +214,24 @@ class Catalogue:
 
     async def poll(self) -> None:
         """Asks which tenants were changed lately: there is no change stream."""
-        for id, epoch in await self._tenants.changed_lately():
+        changed = await self._tenants.changed_lately()
+        self._forget_hosts()
+        for id, epoch in changed:
             self.invalidate(id, epoch)
 
-    async def _find(self, kind: str, name: str, address: str) -> Tenant | None:
+    def _forget_hosts(self) -> None:
+        """Whose host is whose is looked up again: there are few changes of that, and they name no host."""
+        self._by_host.clear()
+        self._unknown.clear()
+        self._loads.overtake_all(lambda name: name[0] == "host")
+
+    async def _find(self, kind: str, name: str, address: str, *, counts: bool = True) -> Tenant | None:
         if self._unknown.get((kind, name)) is not None:
             return None
-        self._lookups.check(address)
+        if counts:
+            self._lookups.check(address)
         tenant = await self._loads.get((kind, name))
-        if tenant is None:
+        if tenant is None and counts:
             self._lookups.spend(address)
         return tenant
 
@@ -214,7 +240,7 @@ class Catalogue:
         id = entry.tenant.id
         is_usable = self._clock() - entry.loaded < STALE and entry.tenant.epoch >= epoch
         if is_usable and entry.tenant.is_serving:
-            self._start(id)
+            self._start(("id", id))
             return entry.tenant
         try:
             return await self._loads.get(("id", id))
@@ -224,20 +250,23 @@ class Catalogue:
                 return entry.tenant
             raise
 
-    def _start(self, id: str) -> None:
+    def _start(self, name: _Name) -> None:
         try:
-            self._loads.start(("id", id))
+            self._loads.start(name)
         except FeathersError as error:
-            log.warning("catalogue: not looked up again", tenant=id, error=type(error).__name__)
+            log.warning("catalogue: not looked up again", name=name[1], error=type(error).__name__)
 
     async def _read(self, name: _Name) -> Tenant | None:
         kind, text = name
-        return await (self._tenants.get(text) if kind == "id" else self._tenants.with_public_key(text))
+        return await self._readers[kind](text)
 
     async def _settle(self, name: _Name, tenant: Tenant | None) -> Tenant | None:
-        if tenant is not None:
-            return await self._take(tenant)
         kind, text = name
+        if tenant is not None:
+            if kind == "host":
+                self._by_host.put(text, (tenant.id, self._clock()))
+            return await self._take(tenant)
+        self._by_host.drop(text)
         self._unknown.put(name, True)
         gone = self._drop(text) if kind == "id" else None
         if gone is not None:

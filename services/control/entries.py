@@ -11,6 +11,8 @@ import structlog
 
 from hooks.errors import Unavailable
 from hooks.tenant import Tenant
+from services.control.domains import COLLECTION as DOMAINS
+from services.control.domains import SERVED
 from services.control.tenants import COLLECTION, control_database, to_tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -42,10 +44,12 @@ class Entries:
         """The tenant that has this public key, as `get`."""
         return await self._one({"public_keys": key})
 
-    async def allow_origin(self, origin: str) -> bool:
-        """Whether any tenant lists this origin: what a CORS preflight, which cannot name its tenant, is answered by."""
+    async def with_host(self, host: str) -> Tenant | None:
+        """The tenant that has proved this host to be its own, as `get`."""
         with _translated():
-            return await self._documents.find_one({"allowed_origins": origin}, {"_id": 1}, max_time_ms=2000) is not None
+            domains = self._deployment.client[self._control][DOMAINS]
+            found = await domains.find_one({"host": host, "state": {"$in": [*SERVED]}}, {"app_id": 1}, max_time_ms=2000)
+        return None if found is None else await self.get(found["app_id"])
 
     async def some(self, most: int) -> list[Tenant]:
         """Some tenants, those that were changed last. One that cannot be understood is left out: it stops nobody else."""

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from hooks.errors import FeathersError, Unavailable
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -97,10 +98,7 @@ class Loads(Generic[_Key, _Value]):
     async def stop(self) -> None:
         """Ends what runs."""
         for load in [*self._loads.values()]:
-            while not load.task.done():
-                # The driver can swallow a cancellation while it opens a connection.
-                load.task.cancel()
-                await asyncio.wait([load.task], timeout=0.1)
+            await end(load.task)
 
     async def _run(self, key: _Key) -> _Value:
         # The task's first step comes after `start` has kept it.

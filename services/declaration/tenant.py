@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -12,6 +11,7 @@ from hooks.tenant import TENANT_ID
 from services.declaration.auth import AuthDeclaration
 from services.declaration.model import Strict, as_tuple
 from services.declaration.service import COLLECTION, ServiceDeclaration, searched_fields
+from services.origins import canonical_origin
 
 RESERVED_PATHS = frozenset(
     """
@@ -36,17 +36,7 @@ RESERVED_PATHS = frozenset(
 _PATH = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}(/[A-Za-z][A-Za-z0-9_-]{0,62}){0,3}")
 
 
-def _check_origin(origin: str) -> str:
-    parts = urlsplit(origin)
-    plain = f"{parts.scheme}://{parts.netloc}"
-    if parts.scheme not in ("http", "https") or not parts.hostname or origin != plain or "@" in origin or "*" in origin:
-        raise ValueError("must be scheme://host or scheme://host:port, such as https://app.example.com")
-    if origin != origin.lower():
-        raise ValueError("must be in lower case")
-    return origin
-
-
-Origin = Annotated[str, AfterValidator(_check_origin)]
+Origin = Annotated[str, AfterValidator(canonical_origin)]
 Word = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,62}$")]
 """The name of a plan, a region, an entity."""
 

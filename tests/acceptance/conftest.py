@@ -15,7 +15,7 @@ APPS = """
 tenants:
   - id: acme
     name: Acme
-    allowed_origins: ["http://good.example"]
+    allowed_origins: ["https://good.example"]
     services: &services
       notes:
         schema: {text: {type: string, required: true, maxLength: 200}, n: {type: number}}
@@ -27,7 +27,7 @@ tenants:
         rules: {find: public, get: public, create: authenticated}
   - id: globex
     name: Globex
-    allowed_origins: ["http://other.example"]
+    allowed_origins: ["https://other.example"]
     services: *services
 """
 

@@ -24,6 +24,8 @@ PROBED = (
 )
 PROBED_WHERE_THEY_ARE_TESTED = (
     "accounts",
+    "domains",
+    "jobs",
     *(path for entity in ENTITIES for path in entity.paths),
 )
 """What `accounts` takes, single-use tokens, is made in letters, and entities need permissions: their tests bring those of
@@ -393,14 +395,14 @@ async def test_tokens_stay_at_home(alike: Roost, north: Side, south: Side) -> No
             ("DELETE", "/authentication"),
         ):
             reply = await thief.request(verb, path, {} if verb == "PATCH" else None)
-            assert reply.status == 401, path
+            assert (reply.status, reply.json["data"]) == (403, {"reason": "TenantMismatch"}), path
             assert CANARY not in reply.body.decode()
-        assert (await thief.request("GET", "/notes")).status == 200
+        assert (await thief.request("GET", "/notes")).status == 403
     async with connect(alike, "south") as thief_socket:
         refused = await outcome(
             thief_socket, "create", "authentication", {"strategy": "jwt", "accessToken": north.token}
         )
-        assert (refused.code, refused.message) == (401, "invalid token")
+        assert (refused.code, refused.data) == (403, {"reason": "TenantMismatch"})
         assert (await outcome(thief_socket, "find", "messages")).code == 401
         assert (await outcome(thief_socket, "remove", "authentication", north.token)).code == 401
     assert (await outcome(south.socket, "remove", "authentication", north.token)).code == 401

@@ -361,13 +361,20 @@ async def wire(
 async def handshake(
     roost: Served, query: str, *, transport: str = "websocket", headers: Any = None, auth: str = ""
 ) -> tuple[str, Any]:
-    """What a handshake is answered: `("connect", {sid})` or `("refused", {message, data})`."""
+    """What a handshake is answered: `("connect", {sid})`, `("refused", {message, data})`, or at the door
+    `("turned away", status)`.
+    """
     if transport == "websocket":
-        async with wire(roost, query, headers=headers, auth=auth) as (_, packet):
-            return _answered(packet)
+        try:
+            async with wire(roost, query, headers=headers, auth=auth) as (_, packet):
+                return _answered(packet)
+        except aiohttp.WSServerHandshakeError as error:
+            return "turned away", error.status
     url = f"{roost.url}/socket.io/?EIO=4&transport=polling"
     async with aiohttp.ClientSession(headers=headers) as session:
         async with session.get(URL(f"{url}&{query}", encoded=True)) as response:
+            if response.status != 200:
+                return "turned away", response.status
             sid = json.loads((await response.text())[1:])["sid"]
         async with session.post(f"{url}&sid={sid}", data="40" + auth) as response:
             assert response.status == 200

@@ -18,7 +18,7 @@ await report(async ({ url, transports }) => {
   found.malformed = await refused({ query: { appId: '../acme' } })
   found.list = await refused({ query: { appId: ['acme', 'globex'] } })
   found.origin = await refused({ query: { appId: 'acme' }, extraHeaders: { Origin: 'http://evil.example' } })
-  const { socket } = open(url, 'acme', { transports, extraHeaders: { Origin: 'http://good.example' } })
+  const { socket } = open(url, 'acme', { transports, extraHeaders: { Origin: 'https://good.example' } })
   found.goodOrigin = await outcome(raw(socket, 'find', 'board', {}))
   return found
 })

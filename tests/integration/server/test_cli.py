@@ -40,7 +40,7 @@ async def test_apply_list_show_and_create(env: dict[str, str], two_apps: Path) -
     third = await run("apply", two_apps, env=env)
     assert third.out == "acme: updated; no longer served, data kept: sealed\nglobex: updated\n"
 
-    created = await run("tenants", "create", "initech", "--name", "Initech", "--origin", "http://i.example", env=env)
+    created = await run("tenants", "create", "initech", "--name", "Initech", "--origin", "https://i.example", env=env)
     assert (created.code, created.out) == (0, "initech: created\n")
     again = await run("tenants", "create", "initech", env=env)
     assert (again.code, again.err) == (1, "The tenant 'initech' exists already\n")

@@ -205,3 +205,11 @@ async def test_the_rooms_of_the_chapter_on_channels(roosts: StartRoost) -> None:
         await bob.call("create", "messages", {"text": "cold", "room": "kitchen"}, {})
         await ada.quiet()
         await bob.quiet()
+
+
+async def test_the_plugin_of_the_chapter_on_apps(load: Load, roosts: StartRoost) -> None:
+    """SD-5."""
+    roost = await roosts(modules=(load("tenants").__name__,), base_hosts=("example.com",))
+    for host, status in (("shop.example.org", 200), ("globex.example.com", 200), ("other.example.org", 404)):
+        async with rest(roost, None, Host=host) as client:
+            assert (await client.request("GET", "/notes")).status == status

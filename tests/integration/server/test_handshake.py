@@ -47,15 +47,6 @@ REFUSALS = [
     Refusal("auth names no text", "appId=acme", 400, "No app is named", auth={"appId": {"$ne": ""}}),
     Refusal("auth names an unknown app", "", 404, "Unknown app", auth={"appId": "nope"}),
     Refusal("the header disagrees", "appId=acme", 400, "Different apps", headers={"x-app-id": "globex"}),
-    Refusal("a foreign origin", "appId=acme", 403, "origin", headers={"Origin": "http://evil.example"}),
-    Refusal("an origin of nobody", "appId=acme", 403, "origin", headers={"Origin": "null"}),
-    Refusal("an origin that begins alike", "appId=acme", 403, "origin", headers={"Origin": FRIEND + ".evil.example"}),
-    Refusal("an origin that ends alike", "appId=acme", 403, "origin", headers={"Origin": "http://evil-localhost:3030"}),
-    Refusal("an origin with another port", "appId=acme", 403, "origin", headers={"Origin": "http://localhost:3031"}),
-    Refusal("an origin with another scheme", "appId=acme", 403, "origin", headers={"Origin": "https://localhost:3030"}),
-    Refusal("an origin in capitals", "appId=acme", 403, "origin", headers={"Origin": "http://LOCALHOST:3030"}),
-    Refusal("an origin with a user", "appId=acme", 403, "origin", headers={"Origin": "http://localhost:3030@evil"}),
-    Refusal("another app's origin", "appId=globex", 403, "origin", headers={"Origin": FRIEND}),
     Refusal("a token that is none", "appId=acme", 401, "jwt malformed", headers={"Authorization": "Bearer x"}),
     Refusal("a bare token that is none", "appId=acme", 401, "jwt malformed", headers={"Authorization": "x"}),
     Refusal("a token of three dots", "appId=acme", 401, "invalid token", headers={"Authorization": "JWT a.b.c"}),
@@ -77,13 +68,45 @@ async def test_who_is_refused_is_told_why(shared: Roost, row: Refusal, transport
     assert payload["data"]["className"]
 
 
+STRANGERS = [
+    ("a foreign origin", "http://evil.example"),
+    ("an origin of nobody", "null"),
+    ("an origin that begins alike", FRIEND + ".evil.example"),
+    ("an origin that ends alike", "http://evil-localhost:3030"),
+    ("an origin with another port", "http://localhost:3031"),
+    ("an origin with another scheme", "https://localhost:3030"),
+    ("an origin in capitals", "http://LOCALHOST:3030"),
+    ("an origin with a user", "http://localhost:3030@evil"),
+]
+
+
+@each_transport
+@pytest.mark.parametrize("origin", [row[1] for row in STRANGERS], ids=[row[0] for row in STRANGERS])
+async def test_a_page_that_is_not_listed_does_not_get_in(shared: Roost, origin: str, transport: str) -> None:
+    """TC-7: it is turned away before the engine."""
+    headers = {"Origin": origin}
+    assert await handshake(shared, "appId=acme", transport=transport, headers=headers) == ("turned away", 403)
+
+
+@each_transport
+async def test_a_page_of_another_app_does_not_get_in(shared: Roost, transport: str) -> None:
+    """TC-7."""
+    headers = {"Origin": FRIEND}
+    assert await handshake(shared, "appId=globex", transport=transport, headers=headers) == ("turned away", 403)
+
+
+async def test_a_page_is_refused_where_the_app_is_named_too_late_for_the_door(shared: Roost) -> None:
+    """TC-7: what names the app comes with CONNECT alone."""
+    kind, payload = await handshake(shared, "", headers={"Origin": FRIEND}, auth='{"appId": "globex"}')
+    assert (kind, payload["data"]["data"]) == ("refused", {"reason": "OriginNotAllowed"})
+    assert (await handshake(shared, "", headers={"Origin": FRIEND}, auth='{"appId": "acme"}'))[0] == "connect"
+
+
 @each_transport
 async def test_two_origins_are_one_too_many(shared: Roost, transport: str) -> None:
     headers = CIMultiDict([("Origin", FRIEND), ("Origin", FRIEND)])
 
-    kind, payload = await handshake(shared, "appId=acme", transport=transport, headers=headers)
-
-    assert (kind, payload["data"]["code"]) == ("refused", 403)
+    assert await handshake(shared, "appId=acme", transport=transport, headers=headers) == ("turned away", 403)
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(FRIEND, True), ("http://evil.example", False), ("null", False)])
@@ -156,7 +179,8 @@ async def test_a_handshake_token_of_another_app_is_refused(shared: Roost) -> Non
         await other.sign_up(f"{fresh()}@globex.example", field="email")
         kind, payload = await handshake(shared, "appId=acme", headers={"Authorization": f"Bearer {other.token}"})
 
-    assert (kind, payload["data"]["code"]) == ("refused", 401)
+    assert (kind, payload["data"]["code"]) == ("refused", 403)
+    assert payload["data"]["data"] == {"reason": "TenantMismatch"}
 
 
 async def test_a_tampered_handshake_token_is_refused(shared: Roost) -> None:

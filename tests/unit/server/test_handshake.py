@@ -9,9 +9,11 @@ from multidict import CIMultiDict, MultiDict
 
 from hooks.errors import BadRequest, Forbidden
 from hooks.tenant import Tenant
-from server.handshake import bearer, check_origin, named_app
+from server.cors import check_origin
+from server.handshake import Named, bearer, named
 
 ACME = Tenant("acme", "Acme", allowed_origins=frozenset({"https://a.com", "http://localhost:3030"}))
+KEY, OTHER = f"pk_{'a' * 24}", f"pk_{'b' * 24}"
 EVIL = """
 https://a.com.evil.com https://evil-a.com http://a.com https://a.com:443 https://a.com. https://A.com HTTPS://a.com
 https://a.com@evil https://evil@a.com null https://a.com/ https://a.com/x https://a.com?x https://a.com#x https://аcom
@@ -62,6 +64,24 @@ def test_tokens_of_a_header(header: str | None, token: str | None) -> None:
 @pytest.mark.parametrize(
     ("query", "headers", "auth"),
     [
+        ([("tenant", KEY)], [], None),
+        ([], [("X-Tenant-ID", KEY)], None),
+        ([], [], {"tenant": KEY}),
+        ([("tenant", KEY)], [("x-tenant-id", KEY)], {"tenant": KEY}),
+    ],
+)
+def test_public_keys_that_agree(query: Any, headers: Any, auth: Any) -> None:
+    """TC-2."""
+    assert named(MultiDict(query), CIMultiDict(headers), auth) == Named(key=KEY)
+
+
+def test_nothing_need_be_named() -> None:
+    assert not named(MultiDict(), CIMultiDict()).is_given
+
+
+@pytest.mark.parametrize(
+    ("query", "headers", "auth"),
+    [
         ([("appId", "acme")], [], None),
         ([], [("X-App-Id", "acme")], None),
         ([], [], {"appId": "acme"}),
@@ -70,14 +90,19 @@ def test_tokens_of_a_header(header: str | None, token: str | None) -> None:
     ],
 )
 def test_namings_that_agree(query: Any, headers: Any, auth: Any) -> None:
-    assert named_app(MultiDict(query), CIMultiDict(headers), auth) == "acme"
+    assert named(MultiDict(query), CIMultiDict(headers), auth) == Named("acme")
 
 
 @pytest.mark.parametrize(
     ("query", "headers", "auth"),
     [
-        ([], [], None),
         ([("appId", "")], [], None),
+        ([("tenant", KEY), ("tenant", KEY)], [], None),
+        ([("tenant", KEY)], [("X-Tenant-ID", OTHER)], None),
+        ([("tenant", KEY)], [], {"tenant": OTHER}),
+        ([], [("x-tenant-id", KEY), ("x-tenant-id", OTHER)], None),
+        ([], [("x-tenant-id", "")], None),
+        ([], [], {"tenant": {"$ne": ""}}),
         ([("appId", "acme"), ("appId", "acme")], [], None),
         ([("appId", "acme")], [("x-app-id", "globex")], None),
         ([], [("x-app-id", "acme"), ("x-app-id", "globex")], None),
@@ -89,5 +114,6 @@ def test_namings_that_agree(query: Any, headers: Any, auth: Any) -> None:
     ],
 )
 def test_namings_that_do_not(query: Any, headers: Any, auth: Any) -> None:
+    """TC-2, O3."""
     with pytest.raises(BadRequest):
-        named_app(MultiDict(query), CIMultiDict(headers), auth)
+        named(MultiDict(query), CIMultiDict(headers), auth)

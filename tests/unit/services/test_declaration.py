@@ -95,7 +95,8 @@ WRONG: list[tuple[str, str]] = [
         (a_tenant(f"allowed_origins: ['{origin}']"), "tenants[0].allowed_origins[0]: ")
         for origin in (
             "*",
-            "https://*.example.com",
+            "https://*.com",
+            "http://a.com",
             "localhost:3030",
             "http://",
             "http://a.com/",

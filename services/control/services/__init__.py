@@ -1,0 +1,1 @@
+"""Services over the control plane's catalogue, a module each."""
