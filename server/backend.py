@@ -10,6 +10,7 @@ from typing import Any
 from hooks.errors import BadRequest, Conflict, FeathersError
 from hooks.password import Hasher
 from hooks.tenant import Tenant
+from server.control import Control
 from server.settings import Settings
 from services.audit import Audit
 from services.audited import note_applied
@@ -17,7 +18,7 @@ from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
 from services.control.configuration import Configuration
 from services.control.domains import Domains
-from services.control.founding import AnotherControlPlane, Founding
+from services.control.founding import AnotherControlPlane
 from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
 from services.control.own_rules import OwnRules
@@ -43,18 +44,16 @@ class Backend:
         self.master = master
         self.key_store = MongoKeyStore(deployment, database=settings.database)
         self.keys = Keys(self.key_store, master)
-        self.tenants = Tenants(deployment, self.keys, database=settings.database)
+        self.tenants = Tenants(deployment, database=settings.database, reserved=settings.reserved_ids)
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.configuration = Configuration(deployment, database=settings.database, control_plane=settings.control_plane)
-        self.founding = Founding(
-            deployment, self.keys, self.tenants, database=settings.database, id=settings.control_plane
-        )
         self.own_rules = OwnRules(deployment, database=settings.database)
         self.job_store = MongoJobStore(deployment, database=settings.database)
         self.rate_store = MongoRateStore(deployment, database=settings.database)
         self.quota_store = MongoQuotaStore(deployment, database=settings.database)
         self.domains = Domains(deployment, database=settings.database)
         self.audit = Audit(Isolation(deployment), days=settings.audit_days)
+        self.control = Control(settings, deployment, self.tenants, self.keys, self.audit)
 
     async def found(self) -> Tenant:
         """The control plane's tenant, made if there is none yet.
@@ -63,7 +62,8 @@ class Backend:
             StartError: the database has a control plane of another id, or an app of this one.
         """
         try:
-            return await self.founding.ensure_tenant()
+            await self.control.operations.prepare()
+            return await self.control.founding.ensure_tenant()
         except AnotherControlPlane as error:
             raise StartError(
                 f"ROOST_CONTROL_PLANE: this database's control plane is '{error}', not '{self.settings.control_plane}'"
@@ -74,7 +74,7 @@ class Backend:
     async def apply(self, declaration: Declaration) -> list[Change]:
         """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
         before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
-        changes = await self.tenants.apply(declaration)
+        changes = await self.control.lifecycle.apply(declaration)
         for change in changes:
             tenant = await self.tenants.get(change.tenant)
             if tenant is not None and change.outcome != "unchanged":
@@ -118,6 +118,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
         stack.push_async_callback(deployment.close)
         backend = Backend(settings, deployment, master)
         stack.push_async_callback(backend.audit.stop)
+        stack.push_async_callback(backend.control.runner.stop)
         await backend.key_store.prepare()
         await backend.secrets.prepare()
         await backend.job_store.prepare()
@@ -153,7 +154,9 @@ async def make_admin(backend: Backend, control_plane: Tenant, hasher: Hasher) ->
     given = backend.settings.admin_password
     password = secrets.token_urlsafe(18) if given is None else given.get_secret_value()
     try:
-        is_new = await backend.founding.ensure_admin(control_plane, backend.settings.admin_username, password, hasher)
+        is_new = await backend.control.founding.ensure_admin(
+            control_plane, backend.settings.admin_username, password, hasher
+        )
     except BadRequest as error:
         raise StartError(f"ROOST_ADMIN_USERNAME and ROOST_ADMIN_PASSWORD: {error.message}") from error
     if not is_new:

@@ -32,18 +32,23 @@ class Connections:
     """All connections of this process; also the `Sessions` that the authentication service logs in and out."""
 
     def __init__(
-        self, channels: Channels, readers: Readers, tell: Callable[[Connection, Ending], None] | None = None
+        self,
+        channels: Channels,
+        readers: Readers,
+        *,
+        tell: Callable[[Connection, Ending], None] | None = None,
+        dismiss: Callable[[Connection, Tenant], None] = lambda connection, tenant: connection.socket.dismiss(),
     ) -> None:
-        """`tell` hears of each connection that is logged out without having asked for it."""
+        """`tell` hears of each connection that is logged out without having asked for it; `dismiss` disconnects a client."""
         self._channels = channels
         self._tell = tell
+        self._dismiss = dismiss
         self._readers = readers
         self._gates: dict[str, Gate] = {}
         self._by_tenant: dict[str, dict[str, Connection]] = {}
         self._by_user: dict[_Key, dict[Connection, None]] = {}
         self._by_session: dict[_Key, dict[Connection, None]] = {}
         self._refusals: dict[Connection, tuple[float, int]] = {}
-        self._closing: set[asyncio.Task[None]] = set()
 
     def gate(self, tenant_id: str) -> Gate:
         """The bound on calls of one tenant that run at once, which its sockets and requests share."""
@@ -82,14 +87,13 @@ class Connections:
     def refresh(self, tenant: Tenant) -> None:
         """Gives the tenant's connections its new snapshot.
 
-        Those of an app that is not ready any more are closed: their clients come back, and are refused with the reason.
+        Those of an app that is out of service are told so and dismissed: their clients do not come back by themselves.
         """
         for connection in self.of(tenant.id):
             connection.tenant = tenant
-            if tenant.status != "ready":
-                closing = asyncio.ensure_future(connection.socket.close())
-                self._closing.add(closing)
-                closing.add_done_callback(self._closing.discard)
+            if not tenant.is_serving:
+                self.remove(connection)
+                self._dismiss(connection, tenant)
 
     def note_refusal(self, connection: Connection) -> None:
         """A call was refused because too many came: a client that goes on all the same is closed when it is answered."""

@@ -29,7 +29,7 @@ from server.oauth import OAuth
 from server.outbound import Outbound
 from server.pages import Pages
 from server.people import QUIET, People
-from server.publish import Publisher, tell_ending
+from server.publish import Publisher, dismiss, tell_ending
 from server.querystring import MAX_LENGTH
 from server.resolver import Resolver
 from server.rest import MAX_BODY, Rest
@@ -81,7 +81,7 @@ class Roost:
         self.backend = backend
         self._resources = resources
         self.app = Application()
-        self.connections = Connections(self.app.channels, self.app.readers, tell_ending)
+        self.connections = Connections(self.app.channels, self.app.readers, tell=tell_ending, dismiss=dismiss)
         self.catalogue = Catalogue(deployment, database=settings.database, in_use=self.connections.has)
         self.catalogue.on_change(self.connections.refresh)
         isolation = Isolation(deployment)
@@ -131,6 +131,7 @@ class Roost:
         self.clock = Clock(self.jobs, backend.tenants.all)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
+        backend.control.follow(lambda: self.app.tenants)
         self.engine = Engine(
             Sockets(
                 self.app, self.resolver, self.connections, self.people.authentication, self.addresses, rates=self.rates
@@ -154,14 +155,15 @@ class Roost:
         """
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(settings, listeners))
+            roost = cls(backend, stack)
+            for module in settings.modules:
+                await configure(roost.app, module)
             control_plane = await backend.found()
+            roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
             if declaration is not None:
                 for change in await backend.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
-            roost = cls(backend, stack)
-            roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
-            for module in settings.modules:
-                await configure(roost.app, module)
+            await backend.control.runner.start()
             roost.hosts.resolve = roost.app.resolve_host
             await roost._listen(stack)
             roost._resources = stack.pop_all()

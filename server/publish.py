@@ -101,3 +101,11 @@ def _identity(member: Connection) -> tuple[str, str | None]:
 def tell_ending(connection: Connection, reason: Ending) -> None:
     """Tells a client that its login is over although it has not logged out: `'authentication removed'`, to it alone."""
     connection.socket.write(Frame("authentication removed", {"reason": reason}))
+
+
+def dismiss(connection: Connection, tenant: Tenant) -> None:
+    """Disconnects a client of an app that is out of service, after a last event that says why."""
+    name = "tenant:unavailable" if tenant.is_active else "tenant:inactive"
+    reason = "TenantUnavailable" if tenant.is_active else "TenantInactive"
+    connection.socket.write(Frame(name, {"reason": reason, "state": tenant.status}))
+    connection.socket.dismiss()

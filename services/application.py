@@ -25,6 +25,7 @@ from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.readers import Readers
 from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
 from services.store import Store
+from services.tenant_hooks import TenantHooks
 
 log = structlog.get_logger()
 
@@ -99,6 +100,8 @@ class Application:
         self.storage: Storage | None = None
         self.jobs: Jobs | None = None
         """Background work: `app.jobs.handle("digest", work)`, and `await app.jobs.enqueue("digest", {...})` in a call."""
+        self.tenants = TenantHooks()
+        """Hooks around creating, changing and deleting apps."""
         self._hooks = Hooks()
         self._lifecycle: dict[str, list[LifecycleHook]] = {"setup": [], "teardown": []}
         self._ready: list[Registration] | None = None

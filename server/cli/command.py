@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +14,9 @@ import uvloop
 from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from server import logs
-from server.backend import Backend, StartError
+from server.backend import Backend, StartError, open_backend
+from server.main import Roost
+from server.modules import configure
 from server.settings import Settings, SettingsError, load
 from services.declaration import DeclarationError
 
@@ -23,6 +25,19 @@ BY_OPERATOR = {"by": "operator"}
 
 App = Annotated[str, typer.Argument(help="The appId.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
+
+
+@contextlib.asynccontextmanager
+async def assembled(settings: Settings) -> AsyncIterator[Roost]:
+    """A server with its plug-ins and its control plane that does not listen: for commands that do what services do."""
+    async with contextlib.AsyncExitStack() as stack:
+        backend = await stack.enter_async_context(open_backend(settings))
+        roost = Roost(backend, stack)
+        stack.callback(roost.people.passwords.close)
+        for module in settings.modules:
+            await configure(roost.app, module)
+        await backend.found()
+        yield roost
 
 
 async def tenant_of(backend: Backend, id: str) -> Tenant:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 from pathlib import Path
 from typing import Annotated
@@ -11,14 +10,13 @@ import typer
 
 from hooks.tenant import TENANT_ID
 from server.backend import StartError, open_backend
-from server.cli.command import Data, run, tenant_of
+from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.configuration import tenants
 from server.cli.keys import keys
 from server.cli.secrets import secrets
 from server.cli.users import users
 from server.documents.typescript import typescript
 from server.main import Roost
-from server.modules import configure
 from server.settings import Settings
 from services import declaration
 from services.control.tenants import Change
@@ -105,21 +103,14 @@ async def _check(settings: Settings, file: Path | None, app: str | None) -> None
 
 async def _apply(settings: Settings, file: Path) -> None:
     declared = declaration.read(file)
-    async with open_backend(settings) as backend:
-        for change in await backend.apply(declared):
+    async with assembled(settings) as roost:
+        for change in await roost.backend.apply(declared):
             typer.echo(_describe(change))
 
 
 async def _types(settings: Settings, id: str, out: Path | None) -> None:
-    async with open_backend(settings) as backend, contextlib.AsyncExitStack() as stack:
-        tenant = await backend.tenants.get(id)
-        if tenant is None:
-            raise StartError(f"There is no tenant '{id}'")
-        roost = Roost(backend, stack)
-        stack.callback(roost.people.passwords.close)
-        for module in settings.modules:
-            await configure(roost.app, module)
-        text = typescript(describe(tenant, roost.app))
+    async with assembled(settings) as roost:
+        text = typescript(describe(await tenant_of(roost.backend, id), roost.app))
     if out is None:
         typer.echo(text, nl=False)
     else:

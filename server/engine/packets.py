@@ -128,6 +128,10 @@ def accepted(sid: str) -> bytes:
     return b'40{"sid":"%b"}' % sid.encode()
 
 
+GOODBYE = b"41"
+"""The packet that disconnects a client, who does not come back by himself then."""
+
+
 def refused(message: str, data: Any = None, namespace: str = "/") -> bytes:
     """The packet that tells a client that it may not connect, for `connect_error`."""
     reason = {"message": message} if data is None else {"message": message, "data": data}

@@ -76,6 +76,17 @@ class Socket(Session):
         """Closes the transport: the client sees `transport close` and comes back by itself."""
         self.end("server disconnect", frames.GOING_AWAY)
 
+    def dismiss(self) -> None:
+        """Disconnects for good: the client sees `io server disconnect`, after what was sent before, and stays away."""
+        if self._state != _ACCEPTED:
+            self.end("server disconnect", frames.GOING_AWAY)
+            return
+        self.hold()
+        self._waiting = None
+        self.carrier.write(packets.GOODBYE)
+        # One that polls has to come for it.
+        asyncio.get_running_loop().call_later(_PARTING, self.end, "server disconnect", frames.GOING_AWAY)
+
     def retire(self) -> None:
         """Takes no more calls, and closes the transport when the last one is answered."""
         self._retiring = True

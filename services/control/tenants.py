@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
-
-from pymongo import ReturnDocument
-from pymongo.asynchronous.client_session import AsyncClientSession
+from typing import Any, TypeVar
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import TENANT_ID, Limits, Placement, Rate, Tenant
+from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
 from services import audit, users
 from services.accounts import tokens as account_tokens
 from services.authentication import api_keys, identities, ledger, oauth_states
-from services.authentication.keys import Keys
 from services.control import public_keys
 from services.control.words import refill
 from services.database.deployment import Deployment
@@ -32,7 +28,11 @@ from services.declaration import (
 from services.entities import registry as entities
 from services.store import Document, Namespace
 
+_T = TypeVar("_T")
+
 COLLECTION = "tenants"
+TOMBSTONES = "tombstones"
+"""Ids of deleted tenants, which are never used again."""
 OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
     *users.COLLECTIONS,
     *ledger.COLLECTIONS,
@@ -63,10 +63,10 @@ def control_database(database: str) -> str:
 class Tenants:
     """The repository of tenants. Every change raises the tenant's epoch, which is how running servers hear of it."""
 
-    def __init__(self, deployment: Deployment, keys: Keys, *, database: str) -> None:
-        """`database` names the database of shared tenant data."""
+    def __init__(self, deployment: Deployment, *, database: str, reserved: frozenset[str] = RESERVED_IDS) -> None:
+        """`database` names the database of shared tenant data; `reserved` are ids that no new tenant gets."""
         self._deployment = deployment
-        self._keys = keys
+        self._reserved = reserved
         self._database = database
         self._control = control_database(database)
 
@@ -88,45 +88,102 @@ class Tenants:
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
-    async def create(self, declared: TenantDeclaration) -> Tenant:
-        """Makes a new tenant with its collections and signing key.
+    async def write(
+        self,
+        declaration: Declaration,
+        begin: Callable[[TenantDeclaration], Awaitable[None]],
+        creator: str | None = None,
+        *,
+        only_new: bool = False,
+    ) -> list[Change]:
+        """Writes the declared tenants, all of them or none. A tenant's services become exactly those declared.
+
+        New ones are in state `provisioning`, and `begin` is called with each in the same transaction: only
+        `services/control/lifecycle.py` knows what else belongs to a tenant. `creator` is the user who makes them.
+        Data of a service that is no longer declared stays. Writing the same twice changes nothing.
 
         Raises:
-            BadRequest: not a tenant id. Conflict: it exists.
+            Conflict: one is being deleted; or, with `only_new`, there is one already.
         """
-        if not TENANT_ID.fullmatch(declared.id):
-            raise BadRequest(f"'{declared.id}' cannot be a tenant's id")
-        if await self.get(declared.id) is not None:
-            raise Conflict(f"The tenant '{declared.id}' exists already")
-        await self.apply(Declaration(tenants=(declared,)))
-        created = await self.get(declared.id)
-        assert created is not None
-        return created
-
-    async def apply(self, declaration: Declaration) -> list[Change]:
-        """Creates and updates the declared tenants, all of them or none. A tenant's services become exactly those declared.
-
-        Data of a service that is no longer declared stays. Applying the same twice changes nothing.
-        """
-        for tenant in declaration.tenants:
-            await self.prepare_collections(tenant)
         # Before the catalogue changes: what fails here is done again when the same is applied again.
         stored = {tenant.id: await self._stored(tenant.id) for tenant in declaration.tenants}
-        await self._refill(declaration, stored)
-        try:
-            async with self._deployment.client.start_session() as session:
-                changes = await session.with_transaction(lambda session: self._write(declaration.tenants, session))
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
         for tenant in declaration.tenants:
-            await self._keys.ensure(tenant.id)
-        return changes
+            if stored[tenant.id] is not None:
+                await self.prepare_collections(tenant.services)
+        await self._refill(declaration, stored)
 
-    async def prepare_collections(self, declared: TenantDeclaration) -> None:
+        async def write_all() -> list[Change]:
+            changes = []
+            for declared in declaration.tenants:
+                change = await self._write_one(declared, creator)
+                if change.outcome == "created":
+                    await begin(declared)
+                elif only_new:
+                    raise Conflict(f"The tenant '{declared.id}' exists already")
+                changes.append(change)
+            return changes
+
+        return await self._deployment.transaction(write_all)
+
+    async def check_new(self, id: str) -> None:
+        """Refuses an id that no new tenant may have (CP-5, CP-6).
+
+        Raises:
+            BadRequest: the grammar, the reserved ids, or a deleted app forbid it.
+        """
+        if not TENANT_ID.fullmatch(id):
+            raise BadRequest("An app's id has 3 to 63 lower case letters, digits and inner hyphens")
+        if id in self._reserved:
+            raise BadRequest(f"'{id}' is reserved: choose another id")
+        if await self.remains(id) is not None:
+            raise BadRequest(f"'{id}' was the id of an app that is deleted: ids are not used again")
+
+    async def remains(self, id: str) -> Tenant | None:
+        """What is still known of a tenant that was deleted: its id and its name."""
+        found = await self._deployment.collection(Namespace(self._control, TOMBSTONES)).find({"_id": id}, limit=1)
+        return Tenant(id, found[0]["name"], status="deleted") if found else None
+
+    async def move(self, id: str, before: Sequence[str], after: str) -> Tenant | None:
+        """Brings a tenant from one of some states into another, which running servers hear of; None if it is in none.
+
+        Raises:
+            FeathersError: as `services.store.Collection`.
+        """
+        change = {
+            "$set": {"status": after, "status_changed_at": datetime.now(UTC)},
+            "$inc": {"epoch": 1},
+            "$currentDate": {"updated_at": True},
+        }
+        moved = {"_id": id, "status": {"$in": [*before]}}
+        found = await self._deployment.collection(self.namespace).find_one_and_update(moved, change)
+        return None if found is None else to_tenant(found)
+
+    async def transaction(self, work: Callable[[], Awaitable[_T]]) -> _T:
+        """As `services.store.Store`: for changes of the catalogue that belong together."""
+        return await self._deployment.transaction(work)
+
+    async def bury(self, tenant: Tenant, operation: str) -> None:
+        """Takes a tenant out of the catalogue for good, and keeps its id from being used again (CP-6)."""
+
+        async def replace() -> None:
+            entries = self._deployment.collection(self.namespace)
+            tombstones = self._deployment.collection(Namespace(self._control, TOMBSTONES))
+            if await entries.find_one_and_delete({"_id": tenant.id, "status": "deleting"}) is not None:
+                record = {
+                    "_id": tenant.id,
+                    "name": tenant.name,
+                    "operation": operation,
+                    "deleted_at": datetime.now(UTC),
+                }
+                await tombstones.insert([record])
+
+        await self._deployment.transaction(replace)
+
+    async def prepare_collections(self, services: Mapping[str, ServiceDeclaration]) -> None:
         """Brings about the validators and indexes that Roost itself and the declared services need."""
         await self.prepare_own_collections()
         schemas: dict[str, tuple[Index | Words, ...]] = {}
-        for path, service in declared.services.items():
+        for path, service in services.items():
             name = service.collection or path
             schemas[name] = (*schemas.get(name, ()), *_indexes(service))
         await self._ensure([CollectionSchema(name, tuple(dict.fromkeys(found))) for name, found in schemas.items()])
@@ -162,27 +219,26 @@ class Tenants:
         if found is None:
             raise NotFound(f"There is no tenant '{id}'")
 
-    async def _write(self, tenants: Iterable[TenantDeclaration], session: AsyncClientSession) -> list[Change]:
-        return [await self._write_one(tenant, session) for tenant in tenants]
-
-    async def _write_one(self, declared: TenantDeclaration, session: AsyncClientSession) -> Change:
+    async def _write_one(self, declared: TenantDeclaration, creator: str | None) -> Change:
         wanted = declared.stored()
         now = datetime.now(UTC)
-        found = await self._documents.find_one({"_id": declared.id}, session=session)
-        if found is None:
-            fresh = {"_id": declared.id, "status": "ready", "epoch": 1, **wanted, "created_at": now, "updated_at": now}
+        entries = self._deployment.collection(self.namespace)
+        found = await entries.find({"_id": declared.id}, limit=1)
+        if not found:
+            fresh = {"_id": declared.id, "status": "provisioning", "epoch": 1, **wanted}
             fresh["public_keys"] = [public_keys.fresh()]
             fresh["placement"] = {"model": "shared", "cluster": "default", "database": self._database}
-            await self._documents.insert_one(fresh, session=session)
+            fresh |= {"created_by": creator, "created_at": now, "updated_at": now, "status_changed_at": now}
+            await entries.insert([fresh])
             return Change(declared.id, "created")
-        withdrawn = tuple(sorted(set(found.get("services", {})) - set(wanted["services"])))
-        if all(found.get(key) == value for key, value in wanted.items()):
+        kept = found[0]
+        if kept.get("status") == "deleting":
+            raise Conflict(f"The app '{declared.id}' is being deleted")
+        withdrawn = tuple(sorted(set(kept.get("services", {})) - set(wanted["services"])))
+        if all(kept.get(key) == value for key, value in wanted.items()):
             return Change(declared.id, "unchanged")
-        await self._documents.find_one_and_update(
-            {"_id": declared.id},
-            {"$set": {**wanted, "updated_at": now}, "$inc": {"epoch": 1}},
-            return_document=ReturnDocument.AFTER,
-            session=session,
+        await entries.find_one_and_update(
+            {"_id": declared.id}, {"$set": {**wanted, "updated_at": now}, "$inc": {"epoch": 1}}
         )
         return Change(declared.id, "updated", withdrawn)
 

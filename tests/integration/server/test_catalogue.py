@@ -35,7 +35,7 @@ async def test_a_new_service_is_there_for_open_sockets(roost: Roost, elsewhere: 
     async with connect(roost, "acme") as ada:
         assert (await outcome(ada, "find", "plans")).code == 404
         extended = TWO_APPS.replace("      sealed:", "      plans: {rules: {default: public}}\n      sealed:")
-        changes = await elsewhere.tenants.apply(parse(extended))
+        changes = await elsewhere.apply(parse(extended))
         assert [(change.tenant, change.outcome) for change in changes] == [("acme", "updated"), ("globex", "unchanged")]
 
         async def is_there() -> bool:
@@ -54,7 +54,7 @@ async def test_a_service_that_is_gone_is_gone_for_open_sockets_and_keeps_its_dat
     async with connect(roost, "acme") as ada, connect(roost, "globex") as other:
         kept = await ada.call("create", "notes", {"text": "kept"}, {})
         await ada.next_event()
-        (change, _) = await elsewhere.tenants.apply(parse(TWO_APPS.replace("      notes:", "      papers:", 1)))
+        (change, _) = await elsewhere.apply(parse(TWO_APPS.replace("      notes:", "      papers:", 1)))
         assert change.withdrawn == ("notes",)
 
         async def is_gone() -> bool:
@@ -63,7 +63,7 @@ async def test_a_service_that_is_gone_is_gone_for_open_sockets_and_keeps_its_dat
         await until(is_gone, SOON)
         assert (await outcome(ada, "get", "notes", kept["_id"])).code == 404
         assert await other.call("find", "notes") == []
-        await elsewhere.tenants.apply(parse(TWO_APPS))
+        await elsewhere.apply(parse(TWO_APPS))
         await until(lambda: _is_list(ada), SOON)
         assert await ada.call("get", "notes", kept["_id"]) == kept
 
@@ -79,7 +79,7 @@ async def test_changed_rules_hold_for_calls_and_events_of_open_sockets(roost: Ro
         await ada.call("create", "messages", {"text": "before"}, {})
         await stranger.quiet()
         opened = TWO_APPS.replace("rules: {default: authenticated}", "rules: {default: public}", 1)
-        await elsewhere.tenants.apply(parse(opened))
+        await elsewhere.apply(parse(opened))
 
         async def is_open() -> bool:
             return isinstance(await outcome(stranger, "find", "messages"), dict)
@@ -88,7 +88,7 @@ async def test_changed_rules_hold_for_calls_and_events_of_open_sockets(roost: Ro
         await ada.call("create", "messages", {"text": "after"}, {})
         assert (await stranger.next_event()).record["text"] == "after"
 
-        await elsewhere.tenants.apply(parse(TWO_APPS))
+        await elsewhere.apply(parse(TWO_APPS))
 
         async def is_closed() -> bool:
             return isinstance(await outcome(stranger, "find", "messages"), Exception)
@@ -101,7 +101,7 @@ async def test_changed_rules_hold_for_calls_and_events_of_open_sockets(roost: Ro
 async def test_a_new_app_may_be_connected_to_at_once(roost: Roost, elsewhere: Backend, client: Rest) -> None:
     assert (await handshake(roost, "appId=initech"))[0] == "refused"
     assert "initech" not in roost.catalogue.known()
-    await elsewhere.tenants.apply(parse("tenants: [{id: initech, services: {notes: {rules: {default: public}}}}]"))
+    await elsewhere.apply(parse("tenants: [{id: initech, services: {notes: {rules: {default: public}}}}]"))
 
     async def is_known() -> bool:
         return (await handshake(roost, "appId=initech"))[0] == "connect"
@@ -123,7 +123,7 @@ async def test_changed_origins_hold_for_handshakes_and_requests(roost: Roost, el
 
     assert await is_let_in(old)
     assert not await is_let_in(new)
-    await elsewhere.tenants.apply(parse(TWO_APPS.replace(old, new)))
+    await elsewhere.apply(parse(TWO_APPS.replace(old, new)))
     await until(lambda: is_let_in(new), SOON)
     assert not await is_let_in(old)
 
@@ -131,9 +131,7 @@ async def test_changed_origins_hold_for_handshakes_and_requests(roost: Roost, el
 async def test_another_way_to_log_in_holds_at_once(roost: Roost, elsewhere: Backend) -> None:
     async with connect(roost, "acme") as ada:
         await ada.sign_up("ada@acme.example")
-        await elsewhere.tenants.apply(
-            parse(TWO_APPS.replace("name: Acme", "name: Acme\n    auth: {username_field: email}"))
-        )
+        await elsewhere.apply(parse(TWO_APPS.replace("name: Acme", "name: Acme\n    auth: {username_field: email}")))
 
         async def is_by_email() -> bool:
             data = {"strategy": "local", "email": "ada@acme.example", "password": "secret-123"}
@@ -147,7 +145,7 @@ async def test_pages_and_schemas_change_too(roost: Roost, elsewhere: Backend) ->
         await ada.sign_up("ada")
         await ada.call("create", "messages", [{"text": "x"}] * 20, {})
         changed = TWO_APPS.replace("default: 10, max: 50", "default: 3, max: 5").replace("n: {type", "m: {type")
-        await elsewhere.tenants.apply(parse(changed))
+        await elsewhere.apply(parse(changed))
 
         async def is_short() -> bool:
             return len((await ada.call("find", "messages", {}))["data"]) == 3

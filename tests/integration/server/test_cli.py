@@ -51,6 +51,7 @@ async def test_apply_list_show_and_create(env: dict[str, str], two_apps: Path) -
     listed = await run("tenants", "list", env=env)
     assert [line.split("\t")[:3] for line in listed.out.splitlines()] == [
         ["acme", "ready", "Acme"],
+        ["control_plane", "ready", "Control plane"],
         ["globex", "ready", "Globex 2"],
         ["initech", "ready", "Initech"],
     ]

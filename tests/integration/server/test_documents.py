@@ -117,7 +117,7 @@ async def test_a_document_follows_the_declaration(server: Roost, acme: Rest) -> 
     tag = {name.lower(): value for name, value in before.headers.items()}["etag"]
     unchanged = await acme.request("GET", "/openapi.json", headers={"If-None-Match": tag})
     assert (unchanged.status, unchanged.body) == (304, b"")
-    await server.backend.tenants.apply(parse(APPS.replace("readings:", "measurements:")))
+    await server.backend.apply(parse(APPS.replace("readings:", "measurements:")))
 
     async def is_new() -> bool:
         return (await acme.request("GET", "/openapi.json", headers={"If-None-Match": tag})).status == 200

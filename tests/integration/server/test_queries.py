@@ -150,7 +150,7 @@ async def test_records_that_were_there_before_become_searchable(roost: Roost) ->
     async with rest(roost, "acme") as acme, rest(roost, "globex") as globex, open_backend(roost.settings) as elsewhere:
         await acme.call("create", "articles", [{"title": "old apple", "author_note": "pear"}], {})
         await globex.call("create", "articles", [{"title": "apple", "body": "pear"}], {})
-        await elsewhere.tenants.apply(parse(DECLARED.replace("search: [title, tags]", "search: [author_note]")))
+        await elsewhere.apply(parse(DECLARED.replace("search: [title, tags]", "search: [author_note]")))
 
         async def found(client: Rest, word: str) -> int:
             return int((await client.call("find", "articles", {"$search": word}))["total"])
@@ -160,7 +160,7 @@ async def test_records_that_were_there_before_become_searchable(roost: Roost) ->
 
         await until(moved)
         assert (await found(acme, "apple"), await found(globex, "pear"), await found(globex, "apple")) == (0, 1, 0)
-        await elsewhere.tenants.apply(parse(DECLARED.replace("        search: [title, tags]\n", "")))
+        await elsewhere.apply(parse(DECLARED.replace("        search: [title, tags]\n", "")))
 
         async def gone() -> bool:
             return isinstance(await outcome(acme, "find", "articles", {"$search": "pear"}), CallError)

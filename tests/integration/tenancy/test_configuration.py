@@ -157,14 +157,14 @@ async def test_whose_configuration_is_not_changed(roost: Roost, id: str, error: 
 async def test_a_declaration_leaves_alone_what_it_does_not_say(roost: Roost) -> None:
     """TC-12: applying a file takes back nothing that an operator has set, unless it says so."""
     await roost.backend.configuration.change("acme", {"require_origin": True, "plan": "large", "is_active": False})
-    await roost.backend.tenants.apply(parse(TWO_APPS))
+    await roost.backend.apply(parse(TWO_APPS))
     kept = await stored(roost)
     assert (kept.require_origin, kept.plan, kept.is_active) == (True, "large", False)
 
     declared = TWO_APPS.replace(
         "name: Acme", "name: Acme\n    plan: small\n    limits: {max_concurrent_connections: 3}"
     )
-    await roost.backend.tenants.apply(parse(declared))
+    await roost.backend.apply(parse(declared))
     kept = await stored(roost)
     assert (kept.require_origin, kept.plan, kept.limits.max_concurrent_connections) == (True, "small", 3)
 

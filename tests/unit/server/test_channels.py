@@ -24,7 +24,7 @@ class Plug:
         self.id = id
         self.closed = False
 
-    async def close(self) -> None:
+    def dismiss(self) -> None:
         self.closed = True
 
 
@@ -89,14 +89,12 @@ async def test_who_has_gone_is_not_logged_in(connections: Connections, channels:
     assert connection.authentication is None
 
 
-async def test_an_app_that_is_not_ready_closes_its_sockets_alone(connections: Connections) -> None:
+def test_an_app_that_is_not_ready_closes_its_sockets_alone(connections: Connections) -> None:
     ours, theirs = a_connection("1"), a_connection("2", GLOBEX)
     for connection in (ours, theirs):
         connections.add(connection)
     connections.refresh(Tenant("acme", "Acme", epoch=2))
     assert (ours.tenant.epoch, theirs.tenant.epoch) == (2, 1)
     connections.refresh(Tenant("acme", "Acme", status="suspended", epoch=3))
-    for closing in [*connections._closing]:
-        await closing
     sockets: list[Any] = [ours.socket, theirs.socket]
     assert [socket.closed for socket in sockets] == [True, False]

@@ -164,6 +164,20 @@ async def test_closing_sends_the_client_away_so_that_it_comes_back(server: EchoS
     assert server.handlers.left == ["server disconnect"]
 
 
+async def test_a_client_that_is_dismissed_hears_what_was_sent_before_and_is_told_to_stay_away(
+    server: EchoServer,
+) -> None:
+    """TENANCY 10.4/17: `41` is a disconnect by the server, after which clients do not come back by themselves."""
+    async with await RawSocket.join(server.port) as raw:
+        socket = server.handlers.sockets[raw.sid]
+        socket.write(Frame("tenant:unavailable", {"state": "deleting"}))
+        socket.dismiss()
+        assert await raw.receive() == '42["tenant:unavailable",{"state":"deleting"}]'
+        assert await raw.receive() == "41"
+        assert await raw.closing() == 1001
+    assert server.handlers.left == ["server disconnect"]
+
+
 @pytest.mark.parametrize(
     ("last", "reason"),
     [("41", "client namespace disconnect"), ("1", "client disconnect"), (None, "transport close")],

@@ -1,0 +1,130 @@
+"""Purging: everything that is kept of a tenant, in whichever collection, goes with it (CP-25, CP-28).
+
+Of the tenants' database every collection is visited, whoever made it: those of Roost, of declared services, also of such that
+are declared no longer, and of plug-ins. Of the control plane's database each collection has a rule here, and a test fails for
+one that has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+from hooks.errors import Forbidden, Unavailable
+from hooks.tenancy import FIELD
+from hooks.tenant import Tenant
+from services.control.tenants import control_database
+from services.database.deployment import Deployment
+from services.database.faults import DRIVER_ERRORS, from_driver
+
+BATCH = 1_000
+"""Documents of one deletion."""
+
+CONTROL_FIELDS: Final[Mapping[str, str]] = {
+    "tenant_secrets": "_id.app_id",
+    "signing_keys": "app_id",
+    "domains": "app_id",
+    "connection_slots": "app_id",
+    "sync_state": "target",
+    "rate_buckets": "_id.app_id",
+    "quota_counters": "_id.app_id",
+    "jobs": "app_id",
+}
+"""By collection of the control plane's database: the field that names the tenant whose document it is."""
+CONTROL_KEPT: Final = frozenset(
+    {
+        "tenants",  # The entry itself, which the tombstone takes the place of.
+        "tombstones",
+        "tenant_operations",  # How the tenant came and went.
+        "tenant_operation_events",
+        "sync_events",  # What the control plane has to tell, to whomever.
+        "own_rules",  # These and what follows are about the server and its processes.
+        "nodes",
+        "job_schedules",
+    }
+)
+"""Collections in which nothing goes with a tenant."""
+KEYS: Final = ("signing_keys", "tenant_secrets")
+"""What makes unreadable whatever was sealed or signed by it."""
+LOGINS: Final = ("sessions", "api_keys", "account_tokens", "identities")
+"""Collections of the tenant by which somebody may log in."""
+
+Progress = Callable[[str, int], Awaitable[None]]
+"""Hears of a collection, and how many documents of it are gone."""
+
+
+class Purge:
+    """Deletes a tenant's documents, a batch at a time: what was interrupted goes on where it ended."""
+
+    def __init__(self, deployment: Deployment, *, database: str) -> None:
+        self._deployment = deployment
+        self._control = control_database(database)
+
+    async def collections(self, tenant: Tenant) -> list[str]:
+        """The collections of the database in which the tenant's data is kept."""
+        if tenant.placement.cluster != "default":
+            raise Unavailable("The app's data is kept on a cluster that this server does not know.")
+        try:
+            names = await self._deployment.client[tenant.placement.database].list_collection_names()
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return sorted(name for name in names if not name.startswith("system."))
+
+    async def logins(self, tenant: Tenant) -> None:
+        """Deletes everything by which somebody might log in: first of all, so that nobody comes back meanwhile."""
+        known = await self.collections(tenant)
+        for name in LOGINS:
+            if name in known:
+                await self._empty(tenant, name)
+
+    async def data(self, tenant: Tenant, progress: Progress) -> None:
+        """Deletes the tenant's documents in every collection of its database."""
+        for name in await self.collections(tenant):
+            count = await self._empty(tenant, name)
+            if count:
+                await progress(name, count)
+
+    async def control(self, tenant: Tenant, *names: str) -> None:
+        """Deletes what these collections of the control plane's database have of the tenant; without names, all of them."""
+        _check(tenant)
+        database = self._deployment.client[self._control]
+        try:
+            for name in names or CONTROL_FIELDS:
+                await database[name].delete_many({CONTROL_FIELDS[name]: tenant.id})
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def left(self, tenant: Tenant) -> dict[str, int]:
+        """What is still there, by collection."""
+        found: dict[str, int] = {}
+        data, control = self._deployment.client[tenant.placement.database], self._deployment.client[self._control]
+        try:
+            for name in await self.collections(tenant):
+                if count := await data[name].count_documents({FIELD: tenant.id}, limit=BATCH, maxTimeMS=2000):
+                    found[name] = count
+            for name, field in CONTROL_FIELDS.items():
+                if count := await control[name].count_documents({field: tenant.id}, limit=BATCH, maxTimeMS=2000):
+                    found[name] = count
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return found
+
+    async def _empty(self, tenant: Tenant, name: str) -> int:
+        _check(tenant)
+        collection: Any = self._deployment.client[tenant.placement.database][name]
+        own = {FIELD: tenant.id}
+        gone = 0
+        try:
+            while True:
+                cursor = collection.find(own, {"_id": 1}, sort=[("_id", 1)], limit=BATCH, max_time_ms=5000)
+                ids = [document["_id"] async for document in cursor]
+                if not ids:
+                    return gone
+                gone += (await collection.delete_many({**own, "_id": {"$in": ids}})).deleted_count
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+
+def _check(tenant: Tenant) -> None:
+    if tenant.is_control_plane:
+        raise Forbidden("Cannot delete the control plane")
