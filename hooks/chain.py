@@ -102,16 +102,26 @@ def _collected(hooks: Hooks, method: str, inner: Run) -> Run:
 def _before(hooks: Sequence[Hook], inner: Run) -> Run:
     if not hooks:
         return inner
-    steps = tuple(hooks)
+    if isinstance(inner, _Before):
+        return _Before((*hooks, *inner.steps), inner.inner)
+    return _Before(tuple(hooks), inner)
 
-    async def run_before(context: HookContext) -> None:
-        for hook in steps:
+
+class _Before:
+    """Before hooks in a row, of whatever level: there is a coroutine for all of them, not one for each level."""
+
+    __slots__ = ("inner", "steps")
+
+    def __init__(self, steps: tuple[Hook, ...], inner: Run) -> None:
+        self.steps = steps
+        self.inner = inner
+
+    async def __call__(self, context: HookContext) -> None:
+        for hook in self.steps:
             answer = hook(context)
             if answer is not None:
                 await _settle(context, answer)
-        await inner(context)
-
-    return run_before
+        await self.inner(context)
 
 
 def _after(hooks: Sequence[Hook], inner: Run) -> Run:

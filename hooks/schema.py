@@ -68,7 +68,7 @@ class Schema:
 
     def read(self, record: Any, *, whole: bool) -> tuple[Any, list[Fault]]:
         """See `Shape`."""
-        if not isinstance(record, Mapping):
+        if type(record) is not dict and not isinstance(record, Mapping):
             return record, [{"path": "/", "message": "must be an object"}]
         faults = self.check(record, whole=whole)
         if faults or not self.has_ids:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
@@ -193,14 +192,21 @@ class Tenant:
 _current: ContextVar[Tenant] = ContextVar("roost_tenant")
 
 
-@contextmanager
-def tenant_scope(tenant: Tenant) -> Iterator[Tenant]:
-    """Makes `tenant` the current one for logs, traces and background work until the block ends."""
-    token = _current.set(tenant)
-    try:
-        yield tenant
-    finally:
-        _current.reset(token)
+class tenant_scope:  # noqa: N801
+    """`with tenant_scope(tenant)` makes it the current one for logs, traces and background work until the block ends."""
+
+    # Every call passes here: a generator would take four times as long.
+    __slots__ = ("_tenant", "_token")
+
+    def __init__(self, tenant: Tenant) -> None:
+        self._tenant = tenant
+
+    def __enter__(self) -> Tenant:
+        self._token = _current.set(self._tenant)
+        return self._tenant
+
+    def __exit__(self, *error: object) -> None:
+        _current.reset(self._token)
 
 
 def current_tenant() -> Tenant:

@@ -145,8 +145,8 @@ class Sockets:
         if "id" in shape and len(arguments) == 1:
             # Not the null that means all records: a call that forgot its id must not remove everything.
             raise BadRequest("Invalid id 'undefined'")
-        values: dict[str, Any] = dict(zip((*shape, "query"), arguments[1:], strict=False))
-        query = values.get("query")
+        values = dict(zip(shape, arguments[1:], strict=False))
+        query = arguments[len(shape) + 1] if len(arguments) > len(shape) + 1 else None
         if query is None:
             query = {}
         elif not isinstance(query, dict):

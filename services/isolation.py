@@ -227,10 +227,10 @@ def check_update(update: Mapping[str, Any]) -> None:
     Raises:
         BadRequest: see above.
     """
-    if not isinstance(update, Mapping):
+    if type(update) is not dict and not isinstance(update, Mapping):
         raise BadRequest("An update must be an object of update operators")
     for operator, changes in update.items():
-        if operator[:1] != "$" or not isinstance(changes, Mapping):
+        if operator[:1] != "$" or (type(changes) is not dict and not isinstance(changes, Mapping)):
             raise BadRequest("An update must be an object of update operators")
         for path, value in changes.items():
             _check_changed(path)
@@ -281,7 +281,7 @@ def _words(key: str, value: Any) -> Document:
 
 def _bind_condition(value: Any, tenant_id: str) -> list[Document]:
     """Conditions on the bound `_id` that say what `value` says of the plain one."""
-    if not isinstance(value, Mapping):
+    if type(value) is ObjectId or not isinstance(value, Mapping):
         return [{"_id": bind_id(value, tenant_id)}]
     if not value:
         raise invalid_id(value)

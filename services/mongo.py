@@ -313,7 +313,7 @@ class MongoService(Service):
         """The filter for a record that has this id and matches the query."""
         if self.id == "_id":
             # An object here would be taken for a condition.
-            normalise_id(id)
+            id = normalise_id(id)
         else:
             check_custom_id(id)
         if self.id in filter:

@@ -25,6 +25,15 @@ _RUN = struct.Struct("<i")
 _RUN_NAME = b"documents\0"
 
 
+# With what a replica set ends each of its replies: its times, which nobody here asks for and which take as long to decode
+# as a small document. Behind a client's data there is always more, so that no data can be taken for them.
+_CLUSTER_TIME = b"\x03$clusterTime\0\x58\0\0\0\x11clusterTime\0"
+_OPERATION_TIME = b"\x11operationTime\0"
+_LAST = 9
+_TIME_SIZE = len(_OPERATION_TIME) + _LAST
+_TIMES_SIZE = 14 + 0x58 + _TIME_SIZE
+
+
 class SurprisingReply(Exception):
     """The server answered with something that the lean path does not speak."""
 
@@ -53,4 +62,8 @@ def decode(message: bytes | bytearray, request_id: int) -> Document:
     length, _, answers, op_code, flags, kind = PREFIX.unpack_from(message)
     if length != len(message) or answers != request_id or op_code != OP_MSG or flags or kind:
         raise SurprisingReply(f"op code {op_code}, flags {flags}, section kind {kind}")
+    if message.endswith(_OPERATION_TIME, -_TIME_SIZE, -_LAST) and message.startswith(_CLUSTER_TIME, -_TIMES_SIZE):
+        size = length - PREFIX.size - _TIMES_SIZE + 1
+        body = b"".join((size.to_bytes(4, "little"), message[PREFIX.size + 4 : -_TIMES_SIZE], b"\0"))
+        return bson.decode(body, codec_options=CODEC)
     return bson.decode(memoryview(message)[PREFIX.size :], codec_options=CODEC)

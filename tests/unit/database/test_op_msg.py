@@ -4,6 +4,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson import Int64, Timestamp
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -62,3 +63,37 @@ def test_another_kind_of_section_is_a_surprise() -> None:
     message[20] = 1
     with pytest.raises(SurprisingReply):
         decode(message, 5)
+
+
+CLOCK = {"clusterTime": Timestamp(7, 1), "signature": {"hash": bytes(20), "keyId": Int64(2**62)}}
+TIMES = {"$clusterTime": CLOCK, "operationTime": Timestamp(7, 1)}
+
+
+@given(documents)
+def test_the_times_of_a_replica_set_are_left_out(document: dict[str, Any]) -> None:
+    whole = {"cursor": document, "ok": 1.0}
+    assert decode(reply(5, {**whole, **TIMES}), 5) == whole
+    assert decode(bytearray(reply(5, {**whole, **TIMES})), 5) == whole
+
+
+@pytest.mark.parametrize(
+    "times",
+    [
+        {"operationTime": Timestamp(7, 1)},
+        {"$clusterTime": CLOCK},
+        {"$clusterTime": {**CLOCK, "more": 1}, "operationTime": Timestamp(7, 1)},
+        {"$clusterTime": CLOCK, "more": 1, "operationTime": Timestamp(7, 1)},
+        {**TIMES, "more": 1},
+    ],
+)
+def test_times_of_another_form_are_read(times: dict[str, Any]) -> None:
+    assert decode(reply(5, {"ok": 1.0, **times}), 5) == {"ok": 1.0, **times}
+
+
+def test_data_that_looks_like_times_stays_data() -> None:
+    """What a client wrote stands before the server's own last fields, wherever it ends."""
+    mimicry = bson.encode(TIMES)[4:-1]
+    for value in ({"text": mimicry.decode("latin-1")}, {"bytes": mimicry}, TIMES):
+        for last in ({}, {"operationTime": Timestamp(7, 1)}, TIMES):
+            document = {"value": value, "ok": 1.0}
+            assert decode(reply(5, {**document, **last}), 5)["value"] == value
