@@ -7,13 +7,16 @@ import asyncio
 import pytest
 
 from server.main import Roost
+from tests.conftest import StartRoost
 from tests.integration.authentication.people import sign_up
 from tests.integration.oauth.browser import (
     OTHER,
     Browser,
     PageError,
     count,
+    declared,
     fragment,
+    keep_secret,
     who,
 )
 from tests.support.client import connect, rest
@@ -55,11 +58,15 @@ async def test_each_app_has_its_own_users_of_a_provider(knowing: Roost, browser:
         await browser.begin(provider="unknown")
 
 
-async def test_many_first_sign_ins_at_once_make_one_user(knowing: Roost, browser: Browser) -> None:
+async def test_many_first_sign_ins_at_once_make_one_user(
+    knowing: Roost, browser: Browser, provider: OpenIdProvider
+) -> None:
     pages = await asyncio.gather(*(browser.sign_in() for _ in range(10)))
     users = [await who(knowing, fragment(page)["access_token"]) for page in pages]
     assert len({user["_id"] for user in users}) == 1
     assert await count(knowing, "users") == 1
+    for document in ("/.well-known/openid-configuration", "/keys"):
+        assert provider.asked.count(document) == 1, "all wait for one fetch"
 
 
 async def test_an_e_mail_address_takes_nothing_over(knowing: Roost, browser: Browser, provider: OpenIdProvider) -> None:
@@ -80,3 +87,17 @@ async def test_an_e_mail_address_takes_nothing_over(knowing: Roost, browser: Bro
         assert user["_id"] != victim["_id"]
         expected = {"_id": user["_id"], "nick": "Neo"}
         assert user == ({**expected, "contact": address} if verified else expected)
+
+
+async def test_browsers_may_reach_the_server_under_another_name(
+    roosts: StartRoost, provider: OpenIdProvider, browser: Browser
+) -> None:
+    """The setting says which; what a request calls its host counts for nothing."""
+    roost = await roosts(declared(provider), outbound_private=True, public_url="https://api.example.com")
+    await keep_secret(roost)
+    tab = Browser(roost, browser.session)
+    own = {"Origin": "https://api.example.com", "Host": "attacker.example", "X-Forwarded-Host": "attacker.example"}
+    begun = await tab.ask("/oauth/known", {"search": "?appId=acme"}, own)
+    assert "redirect_uri=https%3A%2F%2Fapi.example.com%2Foauth%2Fknown%2Fcallback" in begun["location"]
+    with pytest.raises(PageError, match=r"begun at https://api\.example\.com"):
+        await tab.begin()

@@ -107,8 +107,29 @@ def pages() -> web.Application:
                 return web.Response(status=404)
 
     app = web.Application()
+
+    async def take(request: web.Request) -> web.Response:
+        form = (await request.read()).decode()
+        if request.path == "/moved":
+            return web.Response(status=307, headers={"Location": "/taken"})
+        return web.Response(status=400, text=f"{request.headers['X-Own']} {form}")
+
     app.router.add_get("/{path:.*}", answer)
+    app.router.add_post("/{path:.*}", take)
     return app
+
+
+async def test_a_form_is_answered_whatever_the_status_and_goes_nowhere_else() -> None:
+    """O7: a redirect would carry a client secret on to wherever it leads."""
+    outbound = Outbound(allow_private=True)
+    async with site(pages()) as url:
+        try:
+            assert await outbound.post(f"{url}/taken", "a=1&b=2", {"X-Own": "x"}) == (400, b"x a=1&b=2")
+            assert await outbound.post(f"{url}/moved", "secret=1", {}) == (307, b"")
+        finally:
+            await outbound.close()
+        with pytest.raises(Forbidden):
+            await Outbound().post(f"{url}/taken", "secret=1", {})
 
 
 async def test_a_private_server_can_be_allowed_for_tests() -> None:

@@ -53,6 +53,9 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TOKEN_LIFETIME", "0"),
         ("TOKEN_LIFETIME", "1.5"),
         ("MONGOD_PORT", "0"),
+        ("PUBLIC_URL", "api.example.com"),
+        ("PUBLIC_URL", "http://api.example.com"),
+        ("PUBLIC_URL", "https://api.example.com/path"),
     ],
 )
 def test_an_invalid_value_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
