@@ -15,7 +15,7 @@ from collections.abc import Callable
 from bson import ObjectId
 
 from hooks.context import Params, Record
-from hooks.errors import Conflict
+from hooks.errors import Conflict, NotAuthenticated
 from hooks.tenant import Tenant
 from services.authentication.directory import Directory
 from services.authentication.ledger import moment
@@ -24,6 +24,9 @@ from services.isolation import Isolation, ScopedCollection
 
 COLLECTION = "identities"
 COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("user_id", 1))),)),)
+
+ATTEMPTS = 3
+"""How often a login starts again when its user was removed meanwhile."""
 
 
 class Identities:
@@ -35,16 +38,22 @@ class Identities:
         self._clock = clock
 
     async def user_of(self, params: Params, issuer: str, subject: str, profile: Record | None = None) -> Record:
-        """The user whom a provider calls `subject`, as its owner may see it; made of `profile` at the first time."""
-        user_id = await self._claim(params.tenant, issuer, subject)
-        user = await self._directory.show(params, user_id)
-        if user is None:
+        """The user whom a provider calls `subject`, as its owner may see it; made of `profile` at the first time.
+
+        Raises:
+            NotAuthenticated: the user is removed again and again while this looks.
+        """
+        for _ in range(ATTEMPTS):
+            user_id = await self._claim(params.tenant, issuer, subject)
+            if user_id is None:
+                continue
+            user = await self._directory.show(params, user_id)
+            if user is not None:
+                return user
             with contextlib.suppress(Conflict):
                 # The link came first, so only one of several logins at once makes the user, under the id that all know.
                 return await self._directory.add(params, {**(profile or {}), "_id": user_id})
-            user = await self._directory.show(params, user_id)
-            assert user is not None
-        return user
+        raise NotAuthenticated("The account is being removed: try again")
 
     async def link(self, tenant: Tenant, issuer: str, subject: str, user_id: str) -> None:
         """Makes the subject a way to log in as this user, if it is not yet.
@@ -63,7 +72,8 @@ class Identities:
         """Forgets the identities of a user who is gone."""
         await self._links(tenant).delete_many({"user_id": user_id})
 
-    async def _claim(self, tenant: Tenant, issuer: str, subject: str) -> str:
+    async def _claim(self, tenant: Tenant, issuer: str, subject: str) -> str | None:
+        """The id of the user, new for a subject that is; None when the link went while this looked."""
         key = {"_id": _key(issuer, subject)}
         links = self._links(tenant)
         found = await links.find(key, limit=1)
@@ -74,7 +84,7 @@ class Identities:
                 return str(made["user_id"])
             except Conflict:
                 found = await links.find(key, limit=1)
-        return str(found[0]["user_id"])
+        return str(found[0]["user_id"]) if found else None
 
     def _record(self, issuer: str, subject: str, user_id: str) -> Record:
         return {

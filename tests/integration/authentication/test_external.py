@@ -12,9 +12,14 @@ from typing import Any
 import pytest
 from aiohttp import web
 
+from hooks.context import Params, Record
+from hooks.errors import Conflict
 from server.main import Roost
+from services.authentication.directory import Directory
+from services.authentication.identities import Identities
+from services.isolation import Isolation
 from tests.conftest import StartRoost
-from tests.integration.authentication.people import is_in, refresh, refused, sign_up, status
+from tests.integration.authentication.people import is_in, refresh, refused, sign_up, status, tenant_of
 from tests.support.client import Rest, connect, rest
 from tests.unit.authentication.provider import AUDIENCE, EC_JWK, ISSUER, JWKS, RSA_JWK, claims, sign
 
@@ -171,3 +176,28 @@ async def test_a_provider_that_is_down_is_503(roosts: StartRoost, provider: Prov
             error = await refused(http, "create", "authentication", by_token(sign(claims(time.time()))))
             assert error.code == 503
         assert provider.asked == 1
+
+
+async def test_a_login_that_meets_the_removal_of_its_user_begins_anew(roosts: StartRoost) -> None:
+    """Another login of the same person has made the user, who is gone again before this one looks."""
+    roost = await roosts("tenants: [{id: acme}]")
+    params = Params(tenant=tenant_of(roost, "acme"))
+
+    class Unlucky(Directory):
+        """Is overtaken once."""
+
+        removed = ""
+
+        async def add(self, params: Params, data: Record) -> Record:
+            made = await super().add(params, data)
+            if not self.removed:
+                self.removed = str(made["_id"])
+                await roost.app.call("users", "remove", Params(tenant=params.tenant), id=made["_id"])
+                raise Conflict()
+            return made
+
+    directory = Unlucky(roost.app)
+    identities = Identities(Isolation(roost.backend.deployment), directory)
+    user = await identities.user_of(params, "https://idp.example", "ada")
+    assert str(user["_id"]) != directory.removed
+    assert await identities.user_of(params, "https://idp.example", "ada") == user
