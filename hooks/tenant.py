@@ -24,6 +24,9 @@ class Placement:
     model: str = "shared"
     cluster: str = "default"
     database: str = "roost"
+    credentials_ref: str | None = None
+    """The name of the tenant's secret that opens it: a connection string, or a user of the database."""
+    region: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,9 @@ class AuthSettings:
 
 
 STATES = ("provisioning", "ready", "suspended", "migrating", "deleting", "deleted", "failed")
-"""What a tenant's `status` says; only one that is `ready`, and whose switch `is_active` is on, is served."""
+"""What a tenant's `status` says."""
+SERVING = ("ready", "migrating")
+"""The states in which a tenant is served, when its switch `is_active` is on."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +170,8 @@ class Tenant:
     allowed_origins: frozenset[str] = frozenset()
     auth: AuthSettings = AuthSettings()
     placement: Placement = Placement()
+    frozen: bool = False
+    """Whether the data is on its way to another placement and cannot be written for a moment."""
     services: Mapping[str, Any] = field(default_factory=dict)
     """The declared services by path, as `services/declaration` understands them."""
     is_control_plane: bool = False
@@ -185,8 +192,8 @@ class Tenant:
 
     @property
     def is_serving(self) -> bool:
-        """Whether calls and handshakes are taken."""
-        return self.status == "ready" and self.is_active
+        """Whether calls and handshakes are taken; they are while the data is moved, writes for a moment aside."""
+        return self.status in SERVING and self.is_active
 
 
 _current: ContextVar[Tenant] = ContextVar("roost_tenant")

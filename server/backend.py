@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
 from typing import Any
 
 from hooks.errors import BadRequest, Conflict, FeathersError
 from hooks.password import Hasher
 from hooks.tenant import Tenant
 from server.control import Control
-from server.settings import Settings
+from server.settings import Settings, named_clusters
 from services.audit import Audit
 from services.audited import note_applied
 from services.authentication.keys import Keys
@@ -21,6 +22,8 @@ from services.control.domains import Domains
 from services.control.founding import AnotherControlPlane
 from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
+from services.control.moving import Moving
+from services.control.nodes import Nodes
 from services.control.own_rules import OwnRules
 from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
@@ -29,6 +32,9 @@ from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
 from services.declaration import Declaration
 from services.isolation import Isolation
+from services.placement.clients import Address, Clients
+from services.placement.dedicated import DEFAULT, ClusterProvider, DatabaseProvider
+from services.placement.provider import TenantDatabaseProvider
 
 
 class StartError(Exception):
@@ -38,7 +44,10 @@ class StartError(Exception):
 class Backend:
     """What lies below the transports and is shared with the command line: the database, the keys and the tenants."""
 
-    def __init__(self, settings: Settings, deployment: Deployment, master: MasterKey) -> None:
+    def __init__(
+        self, settings: Settings, deployment: Deployment, master: MasterKey, *, uri: str, listeners: Sequence[Any] = ()
+    ) -> None:
+        """`deployment` is open, by this URI."""
         self.settings = settings
         self.deployment = deployment
         self.master = master
@@ -52,7 +61,16 @@ class Backend:
         self.rate_store = MongoRateStore(deployment, database=settings.database)
         self.quota_store = MongoQuotaStore(deployment, database=settings.database)
         self.domains = Domains(deployment, database=settings.database)
-        self.audit = Audit(Isolation(deployment), days=settings.audit_days)
+        self.clients = Clients(partial(_deployment, settings, listeners))
+        self.writes = self.tenants.writes
+        self.placements = self.tenants.placements
+        for model, provider in dedicated_providers(settings, deployment, self.clients, self.secrets, uri=uri).items():
+            self.placements.register(model, provider)
+        self.tenants.credentials = self.secrets
+        self.isolation = Isolation(deployment, self.placements, self.writes)
+        self.nodes = Nodes(deployment, database=settings.database, lease=settings.node_lease)
+        self.moving = Moving(deployment, self.nodes, self.writes, database=settings.database)
+        self.audit = Audit(self.isolation, days=settings.audit_days)
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit)
 
     async def found(self) -> Tenant:
@@ -83,10 +101,12 @@ class Backend:
 
 
 @asynccontextmanager
-async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Backend]:
+async def open_backend(
+    settings: Settings, listeners: Sequence[Any] = (), *, joins: bool = True
+) -> AsyncIterator[Backend]:
     """The backend of these settings, with the embedded mongod started or joined when no URI is set.
 
-    `listeners` hear of every database command.
+    `listeners` hear of every database command. Who does not join the nodes must not write to tenants' data.
 
     Raises:
         StartError: no MongoDB, or no master key.
@@ -102,13 +122,7 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
                 raise StartError(str(error)) from error
             stack.push_async_callback(mongod.stop)
             uri = mongod.uri
-        deployment = Deployment(
-            uri,
-            max_time_ms=settings.query_time,
-            pool_size=settings.mongo_pool,
-            path=settings.mongo_path,
-            event_listeners=listeners,
-        )
+        deployment = _deployment(settings, listeners, Address(DEFAULT, uri, settings.mongo_pool))
         try:
             await deployment.open()
         except FeathersError as error:
@@ -116,16 +130,48 @@ async def open_backend(settings: Settings, listeners: Sequence[Any] = ()) -> Asy
                 raise
             raise StartError(f"ROOST_MONGODB_URI: {error.message}") from error
         stack.push_async_callback(deployment.close)
-        backend = Backend(settings, deployment, master)
-        stack.push_async_callback(backend.audit.stop)
-        stack.push_async_callback(backend.control.runner.stop)
+        backend = Backend(settings, deployment, master, uri=uri, listeners=listeners)
+        stack.push_async_callback(backend.clients.close)
         await backend.key_store.prepare()
         await backend.secrets.prepare()
         await backend.job_store.prepare()
         await backend.rate_store.prepare()
         await backend.quota_store.prepare()
         await backend.domains.prepare()
+        await backend.nodes.prepare()
+        if joins:
+            stack.push_async_callback(backend.moving.stop)
+            await backend.moving.start()
+        stack.push_async_callback(backend.audit.stop)
+        stack.push_async_callback(backend.control.runner.stop)
         yield backend
+
+
+def dedicated_providers(
+    settings: Settings, deployment: Deployment, clients: Clients, secrets: Secrets, *, uri: str
+) -> dict[str, TenantDatabaseProvider]:
+    """The providers of the isolation models besides `shared`, by model."""
+    clusters = {} if settings.clusters is None else named_clusters(settings.clusters.get_secret_value())
+    own_database = DatabaseProvider(
+        deployment,
+        clusters,
+        clients,
+        secrets,
+        uri=uri,
+        pool_size=settings.dedicated_pool,
+        cluster_pool_size=settings.mongo_pool,
+    )
+    return {"database": own_database, "cluster": ClusterProvider(clients, secrets, pool_size=settings.dedicated_pool)}
+
+
+def _deployment(settings: Settings, listeners: Sequence[Any], address: Address) -> Deployment:
+    return Deployment(
+        address.uri,
+        max_time_ms=settings.query_time,
+        pool_size=address.pool_size,
+        path=settings.mongo_path,
+        event_listeners=listeners,
+    )
 
 
 def _master_key(settings: Settings) -> MasterKey:

@@ -29,7 +29,7 @@ class Control:
         self.sagas = Sagas()
         self.runner = Runner(self.operations, self.sagas, tenants)
         self.lifecycle = Lifecycle(tenants, self.operations, self.runner, self.sagas, audit, control_plane=id)
-        self.purge = Purge(deployment, database=database)
+        self.purge = Purge(deployment, tenants.placements, database=database)
         self.grace = Grace()
         OwnSteps(
             tenants,

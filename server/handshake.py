@@ -10,7 +10,7 @@ from multidict import MultiMapping
 
 from hooks.errors import BadRequest, Forbidden
 from hooks.scopes import KEY_PREFIX
-from hooks.tenant import Tenant
+from hooks.tenant import SERVING, Tenant
 
 APP_ID = "appId"
 HEADER = "x-app-id"
@@ -67,7 +67,7 @@ def check_serving(tenant: Tenant) -> None:
     """
     if tenant.is_serving:
         return
-    if tenant.status == "ready":
+    if tenant.status in SERVING:
         raise Forbidden(f"The app '{tenant.id}' is switched off", data={"reason": "TenantInactive"})
     data = {"reason": "TenantUnavailable", "state": tenant.status}
     raise Forbidden(f"The app '{tenant.id}' is not available", data=data)

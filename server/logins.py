@@ -80,15 +80,16 @@ class Logins:
         else:
             await self._refresh_user(change.app_id, change.id)
 
-    async def review(self) -> None:
-        """Verifies every login anew: changes may have been missed."""
+    async def review(self, app_id: str | None = None) -> None:
+        """Verifies every login anew, or those of one app: changes may have been missed."""
         turn = asyncio.Semaphore(AT_ONCE)
 
         async def verify(connection: Connection) -> None:
             async with turn:
                 await self._verify(connection)
 
-        await asyncio.gather(*(verify(connection) for connection in self._connections.logged_in()))
+        logged_in = self._connections.logged_in()
+        await asyncio.gather(*(verify(one) for one in logged_in if app_id is None or one.tenant.id == app_id))
 
     async def follow_user(self, tenant_id: str, user: Record, *, removed: bool) -> None:
         """A user was changed or removed by a call in this process: his connections know it before the answer comes."""

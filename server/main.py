@@ -6,7 +6,6 @@ import asyncio
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import structlog
@@ -15,8 +14,10 @@ from aiohttp import web
 from hooks.rate import enforce_limits
 from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
+from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
 from server.backend import Backend, StartError, make_admin, open_backend
+from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
 from server.door import Door
@@ -47,9 +48,9 @@ from services.control.services.domains import DOMAINS_RULES, DomainsService
 from services.control.services.domains import PATH as DOMAINS
 from services.control.tenants import control_database
 from services.control.verification import Verification
+from services.database.schema import CollectionSchema
 from services.declaration import Declaration
 from services.declared import DeclaredServices
-from services.isolation import Isolation
 from services.jobs.clock import Clock
 from services.jobs.queue import Jobs
 from services.jobs.service import JOBS_RULES, JobsService
@@ -59,6 +60,7 @@ from services.jobs.worker import Worker
 from services.limits.quotas import PATH as QUOTAS
 from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
+from services.placement.placements import SHARED
 from services.tasks import end
 
 log = structlog.get_logger()
@@ -84,8 +86,9 @@ class Roost:
         self.connections = Connections(self.app.channels, self.app.readers, tell=tell_ending, dismiss=dismiss)
         self.catalogue = Catalogue(deployment, database=settings.database, in_use=self.connections.has)
         self.catalogue.on_change(self.connections.refresh)
-        isolation = Isolation(deployment)
-        self.app.storage = Storage(deployment, partial(deployment.ensure, settings.database))
+        backend.moving.on_move(self.catalogue.refresh)
+        isolation = backend.isolation
+        self.app.storage = Storage(deployment, self._ensure, isolation)
         self.app.declared = DeclaredServices(self.app, isolation)
         self.rates = Rates(backend.rate_store)
         self.quotas = Quotas(backend.quota_store)
@@ -103,6 +106,7 @@ class Roost:
             connections=self.connections,
             outbound=self.outbound,
             jobs=self.jobs,
+            home=self._home,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
         self.hosts = Hosts(
@@ -122,6 +126,9 @@ class Roost:
         self.verification = Verification(backend.domains, self.dns, base_hosts=settings.base_hosts)
         domains = DomainsService(backend.domains, self.verification, is_own=self.hosts.is_own)
         self.app.use(DOMAINS, domains, methods=[*DOMAINS_RULES], rules=DOMAINS_RULES, hooks=QUIET)
+        backend.moving.on_move(self._follow_move)
+        self.app.on("connection", self._follow_connection)
+        self.app.on("disconnect", self._forget_connection)
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
@@ -176,6 +183,9 @@ class Roost:
     async def drop(self) -> None:
         """Stops, and deletes all that was kept: for tests and trials."""
         await self.backend.audit.stop()
+        async for tenant in self.backend.tenants.all():
+            if tenant.placement.model != SHARED:
+                await self.backend.placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
         client = self.backend.deployment.client
         names = (self.settings.database, control_database(self.settings.database))
         await asyncio.gather(*(client.drop_database(name) for name in names))
@@ -247,6 +257,31 @@ class Roost:
             ) from error
         self.port = runner.addresses[0][1]
         stack.push_async_callback(self._drain, runner)
+
+    async def _ensure(self, schema: CollectionSchema) -> None:
+        """Brings a plug-in's collection about, in the shared database and in every other one."""
+        self.backend.placements.include(schema)
+        await self.backend.deployment.ensure(self.settings.database, schema)
+
+    def _home(self, app_id: str) -> Placement | None:
+        """Where a tenant's data is, as far as it is known here."""
+        place = self.backend.writes.places.get(app_id)
+        if place is not None:
+            return place.placement
+        tenant = self.catalogue.peek(app_id)
+        return None if tenant is None else tenant.placement
+
+    async def _follow_connection(self, connection: Connection) -> None:
+        await self.people.changes.follow(connection.tenant)
+
+    async def _forget_connection(self, connection: Connection) -> None:
+        if not self.connections.has(connection.tenant.id):
+            await self.people.changes.release(connection.tenant.id)
+
+    async def _follow_move(self, tenant: Tenant) -> None:
+        """Changes of a tenant's records are heard where they are now, before the first of them can happen there."""
+        if self.connections.has(tenant.id):
+            await self.people.changes.follow(tenant)
 
     async def _drain(self, listener: Listener) -> None:
         """Takes nothing new, lets running calls end, and closes the sockets a few at a time."""

@@ -38,7 +38,7 @@ from services.authentication.passwords import Passwords
 from services.authentication.providers import Providers
 from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
 from services.authentication.tokens import Tokens
-from services.control.changes import Changes
+from services.control.changes import Changes, Home
 from services.entities.offer import offer_entities
 from services.entities.records import Entities
 from services.errands import Errands
@@ -65,7 +65,9 @@ class People:
         connections: Connections,
         outbound: Outbound,
         jobs: Jobs,
+        home: Home,
     ) -> None:
+        """`home` tells where a tenant's data is."""
         settings = backend.settings
         self._app = app
         self._isolation = isolation
@@ -99,7 +101,14 @@ class People:
             sessions=self.ledger,
             keys=self.api_keys,
         )
-        self.changes = Changes(backend.deployment, database=settings.database, updates=CHANGING, deletions=ENDING)
+        self.changes = Changes(
+            backend.deployment,
+            database=settings.database,
+            updates=CHANGING,
+            deletions=ENDING,
+            placements=backend.placements,
+            home=home,
+        )
         self.outbox = Outbox(jobs, _mailer(settings), backend.master)
         self.errands = Errands("accounts", at_once=8, most=1000)
         app.authenticator = self.authentication.authenticate

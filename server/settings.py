@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from collections.abc import Mapping
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
@@ -15,6 +17,7 @@ from hooks.tenant import RESERVED_IDS
 from services.redirects import parse_target
 
 PREFIX = "ROOST_"
+_CLUSTER = re.compile(r"[a-z][a-z0-9_-]{0,31}")
 
 
 class SettingsError(Exception):
@@ -61,6 +64,19 @@ class Settings(BaseSettings):
     )
     reserved_ids: Annotated[frozenset[str], NoDecode] = Field(
         RESERVED_IDS, description="Ids, separated by commas, that no new app may have."
+    )
+    clusters: SecretStr | None = Field(
+        None,
+        description="Further clusters on which apps can have databases of their own: a JSON object of MongoDB URIs by name.",
+    )
+    dedicated_pool: int = Field(
+        5, ge=1, le=1000, description="Connections to each server of a database that one app alone uses, at most."
+    )
+    node_lease: float = Field(
+        10.0,
+        ge=2,
+        le=60,
+        description="Seconds without the control plane's database after which a server writes no data any more.",
     )
     mongo_path: Literal["pymongo", "lean"] = Field("lean", description="How data commands reach MongoDB.")
     mongo_pool: int = Field(50, ge=1, le=1000, description="Connections to each MongoDB server, at most.")
@@ -133,10 +149,37 @@ class Settings(BaseSettings):
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
 
+    @field_validator("clusters")
+    @classmethod
+    def _check_clusters(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            named_clusters(value.get_secret_value())
+        return value
+
     @field_validator("modules", "trusted_proxies", "base_hosts", "reserved_ids", "dns_servers", mode="before")
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def named_clusters(text: str) -> dict[str, str]:
+    """The URIs by name in the setting `clusters`.
+
+    Raises:
+        ValueError: it is not what it has to be; the sentence repeats nothing of it.
+    """
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise ValueError("must be a JSON object of MongoDB URIs by name") from None
+    if not isinstance(found, dict):
+        raise ValueError("must be a JSON object of MongoDB URIs by name")
+    for name, uri in found.items():
+        if not _CLUSTER.fullmatch(name) or name == "default":
+            raise ValueError("a cluster's name has lower case letters, digits, - and _, and is not 'default'")
+        if not isinstance(uri, str) or not uri.startswith(("mongodb://", "mongodb+srv://")):
+            raise ValueError(f"'{name}' is not a MongoDB URI")
+    return found
 
 
 def load(overrides: Mapping[str, Any] | None = None) -> Settings:

@@ -78,6 +78,8 @@ class Storage:
 
     store: Store
     ensure: Callable[[CollectionSchema], Awaitable[None]] = _nothing
+    isolation: Any = None
+    """The server's `services.isolation.Isolation`; without one, plug-ins have one over the store."""
 
 
 HostResolver = Callable[[str | None, str], Awaitable[str | None]]

@@ -34,7 +34,8 @@ class DataService(MongoService):
         """`indexes` are the fields to find and sort by; of `unique` ones no two records of a tenant have the same values."""
         storage = storage_of(app)
         collection = PREFIX + options.collection
-        super().__init__(Isolation(storage.store), replace(options, collection=collection))
+        isolation = Isolation(storage.store) if storage.isolation is None else storage.isolation
+        super().__init__(isolation, replace(options, collection=collection))
         own = () if options.id == "_id" else (_index((options.id,), unique=True),)
         wanted = [_index(fields) for fields in indexes], [_index(fields, unique=True) for fields in unique]
         self._ensure = storage.ensure

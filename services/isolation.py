@@ -17,8 +17,10 @@ from bson import ObjectId
 from hooks.context import Record
 from hooks.errors import BadRequest, GeneralError, Unavailable
 from hooks.tenancy import FIELD
-from hooks.tenant import Tenant
+from hooks.tenant import Placement, Tenant
 from services import search
+from services.placement.placements import SHARED, Placements
+from services.placement.writes import Writes
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
 
 log = structlog.get_logger()
@@ -30,14 +32,20 @@ MAX_ID = 256
 _HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
 _GUARDED = frozenset({"_id", FIELD, search.FIELD})
 _MINIMUM_ID = ObjectId("0" * 24)
+_NOWHERE = Placement()
 
 
 class Isolation:
     """Gives out collections of a store, each confined to one tenant."""
 
-    def __init__(self, store: Store) -> None:
-        """`store` is the deployment of the cluster `default`."""
+    def __init__(self, store: Store, placements: Placements | None = None, writes: Writes | None = None) -> None:
+        """`store` holds the shared database; `placements` give those of tenants that have one of their own.
+
+        `writes` is the process's gate; without one, nothing is ever moved here.
+        """
         self._store = store
+        self._placements = placements
+        self._writes = Writes() if writes is None else writes
         self._collections: dict[tuple[str, str], Collection] = {}
 
     def collection(self, tenant: Tenant, name: str, searched: Sequence[str] = ()) -> ScopedCollection:
@@ -46,18 +54,38 @@ class Isolation:
         Raises:
             Unavailable: the tenant is placed on a cluster that this server does not know.
         """
-        placement = tenant.placement
-        key = (placement.database, name)
-        collection = self._collections.get(key)
-        if collection is None:
-            collection = self._collections[key] = self._store.collection(Namespace(*key))
-        if placement.cluster != "default":
-            raise Unavailable("The app's data is kept on a cluster that this server does not know.")
-        return ScopedCollection(collection, tenant.id, searched)
+        placement = self._place(tenant)
+        if placement.model == SHARED or self._placements is None:
+            key = (placement.database, name)
+            collection = self._collections.get(key)
+            if collection is None:
+                collection = self._collections[key] = self._store.collection(Namespace(*key))
+            if placement.cluster != "default":
+                raise Unavailable("The app's data is kept on a cluster that this server does not know.")
+        else:
+            collection = self._placements.collection(tenant, placement, name)
+        if tenant.frozen and tenant.id not in self._writes.places:
+            self._writes.place(tenant)
+        return ScopedCollection(collection, tenant.id, searched, self._writes, placement)
 
     async def transaction(self, tenant: Tenant, work: Callable[[], Awaitable[_T]]) -> _T:
         """Does work on the tenant's records whose effects are kept all together or not at all: see `Store.transaction`."""
-        return await self._store.transaction(work)
+        placement = self._place(tenant)
+        # As a whole it is one write: none of its parts may come after the data has been moved.
+        with self._writes.one(tenant.id, placement):
+            if placement.model == SHARED or self._placements is None:
+                return await self._store.transaction(work)
+            async with self._placements.handle(tenant, placement) as handle:
+                return await handle.deployment.transaction(work)
+
+    def _place(self, tenant: Tenant) -> Placement:
+        """Where the tenant's data is now: its snapshot may be from before a move."""
+        places = self._writes.places
+        if places:
+            moved = places.get(tenant.id)
+            if moved is not None:
+                return moved.placement
+        return tenant.placement
 
 
 class ScopedCollection:
@@ -68,12 +96,22 @@ class ScopedCollection:
     Besides what the store raises, BadRequest answers an id that is none, and whatever names another tenant.
     """
 
-    __slots__ = ("_collection", "_searched", "_tenant_id")
+    __slots__ = ("_collection", "_placement", "_searched", "_tenant_id", "_writes")
 
-    def __init__(self, collection: Collection, tenant_id: str, searched: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        collection: Collection,
+        tenant_id: str,
+        searched: Sequence[str] = (),
+        writes: Writes | None = None,
+        placement: Placement = _NOWHERE,
+    ) -> None:
+        """`writes` is the gate for writes to this placement."""
         self._collection = collection
         self._tenant_id = tenant_id
         self._searched = searched
+        self._writes = Writes() if writes is None else writes
+        self._placement = placement
 
     @property
     def namespace(self) -> Namespace:
@@ -106,32 +144,43 @@ class ScopedCollection:
         if self._searched:
             for document in documents:
                 document.update(search.slots_of(document, self._searched))
-        await self._collection.insert(documents)
+        with self._writes.one(self._tenant_id, self._placement):
+            await self._collection.insert(documents)
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Record | None:
         """Applies update operators to one matching record and returns it as it is afterwards."""
         update = self._whole(update)
-        return self._returned(await self._collection.find_one_and_update(scope(filter, self._tenant_id), update))
+        chosen = scope(filter, self._tenant_id)
+        with self._writes.one(self._tenant_id, self._placement):
+            return self._returned(await self._collection.find_one_and_update(chosen, update))
 
     async def find_one_and_replace(self, filter: Filter, replacement: Record) -> Record | None:
         """Replaces one matching record, whose `_id` stays, and returns it as it is afterwards."""
         stored = {FIELD: self._tenant_id, **strip(replacement, self._tenant_id)}
         stored.pop("_id", None)
         stored.update(search.slots_of(stored, self._searched))
-        return self._returned(await self._collection.find_one_and_replace(scope(filter, self._tenant_id), stored))
+        chosen = scope(filter, self._tenant_id)
+        with self._writes.one(self._tenant_id, self._placement):
+            return self._returned(await self._collection.find_one_and_replace(chosen, stored))
 
     async def find_one_and_delete(self, filter: Filter) -> Record | None:
         """Deletes one matching record and returns it."""
-        return self._returned(await self._collection.find_one_and_delete(scope(filter, self._tenant_id)))
+        chosen = scope(filter, self._tenant_id)
+        with self._writes.one(self._tenant_id, self._placement):
+            return self._returned(await self._collection.find_one_and_delete(chosen))
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
         """Applies update operators to all matching records; returns how many matched."""
         update = self._whole(update)
-        return await self._collection.update_many(scope(filter, self._tenant_id), update)
+        chosen = scope(filter, self._tenant_id)
+        with self._writes.one(self._tenant_id, self._placement):
+            return await self._collection.update_many(chosen, update)
 
     async def delete_many(self, filter: Filter) -> int:
         """Deletes all matching records; returns how many."""
-        return await self._collection.delete_many(scope(filter, self._tenant_id))
+        chosen = scope(filter, self._tenant_id)
+        with self._writes.one(self._tenant_id, self._placement):
+            return await self._collection.delete_many(chosen)
 
     def _whole(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         check_update(update)

@@ -10,10 +10,26 @@ import pytest
 
 from server.main import Roost
 from tests.support.mongod import session_mongod
+from tests.support.placed import CLUSTERS, MODELS, default_model
 from tests.support.roost import TWO_APPS, start_roost
 from tests.support.tripwire import Tripwire
 
 StartRoost = Callable[..., Awaitable[Roost]]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """`--model database` runs whatever starts a server with apps of that isolation model."""
+    parser.addoption("--model", choices=MODELS, default="shared", help="isolation model of the apps under test")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """See `pytest_addoption`."""
+    default_model[0] = config.getoption("--model")
+
+
+def pytest_sessionfinish() -> None:
+    """Ends the clusters besides the session's own mongod."""
+    CLUSTERS.stop()
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -10,7 +10,6 @@ import typer
 from server.backend import open_backend
 from server.cli.command import BY_OPERATOR, App, Data, run, tenant_of
 from server.settings import Settings
-from services.isolation import Isolation
 from services.users import assign, grant
 
 users = typer.Typer(help="Give users permissions and other fields that access rules ask for.", no_args_is_help=True)
@@ -46,7 +45,7 @@ def set_field(
 async def _grant(settings: Settings, app: str, name: str, permission: str, *, withdraw: bool = False) -> None:
     async with open_backend(settings) as backend:
         tenant = await tenant_of(backend, app)
-        found = await grant(Isolation(backend.deployment), tenant, name, permission, withdraw=withdraw)
+        found = await grant(backend.isolation, tenant, name, permission, withdraw=withdraw)
         event = "permission-withdrawn" if withdraw else "permission-granted"
         details = {**BY_OPERATOR, "permission": permission}
         backend.audit.add(tenant, event, subject=str(found["_id"]), details=details)
@@ -60,7 +59,7 @@ async def _set(settings: Settings, app: str, name: str, field: str, value: str) 
         plain = value
     async with open_backend(settings) as backend:
         tenant = await tenant_of(backend, app)
-        found = await assign(Isolation(backend.deployment), tenant, name, field, plain)
+        found = await assign(backend.isolation, tenant, name, field, plain)
         details = {**BY_OPERATOR, "field": field}
         backend.audit.add(tenant, "user-changed", subject=str(found["_id"]), details=details)
     typer.echo(f"{name}: {field} is {json.dumps(found[field]) if field in found else 'not set'}")

@@ -154,6 +154,18 @@ class Catalogue:
                 return tenant
         return await self._find("key", key, address) if PUBLIC_KEY.fullmatch(key) else None
 
+    async def refresh(self, tenant: Tenant) -> None:
+        """Returns when nothing older than this snapshot is served any more.
+
+        Raises:
+            Unavailable: the database cannot be asked.
+        """
+        name = ("id", tenant.id)
+        while (known := self.peek(tenant.id)) is not None and known.epoch < tenant.epoch:
+            # A load that began before the change brings what was before.
+            self._loads.overtake(name)
+            await self._loads.get(name)
+
     async def by_host(self, host: str, *, address: str = "", counts: bool = True) -> Tenant | None:
         """The tenant that has proved this host to be its own, as `get`.
 

@@ -6,7 +6,9 @@ Only the ids come along: who hears of a change looks the record up, if it matter
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,8 +16,10 @@ from typing import Any
 import structlog
 
 from hooks.errors import FeathersError, Unavailable
+from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS
+from services.placement.placements import Placements
 from services.tasks import end
 
 log = structlog.get_logger()
@@ -35,65 +39,152 @@ class Change:
 
 
 Listener = Callable[[Change], Awaitable[None]]
-Review = Callable[[], Awaitable[None]]
+Review = Callable[[str | None], Awaitable[None]]
+"""Looks at all that rests on the records of one tenant; of all of them with None."""
+Home = Callable[[str], Placement | None]
+"""Where a tenant's data is now, as far as it is known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Source:
+    """Where changes are heard: one database, or all of a cluster that are tenants' own."""
+
+    placement: Placement
+    tenant: Tenant | None = None
+    """The only tenant there is."""
+
+    @property
+    def app_id(self) -> str | None:
+        return None if self.tenant is None else self.tenant.id
 
 
 class Changes:
-    """Follows some collections of the tenants' database for as long as the process lives."""
+    """Follows some collections wherever tenants that are in use here keep them, for as long as the process lives.
+
+    The shared database is always followed; of a named cluster all tenants' databases, in one stream, once one of them is in
+    use; and a cluster of a tenant's own for as long as the tenant has connections here.
+    """
 
     def __init__(
-        self, deployment: Deployment, *, database: str, updates: tuple[str, ...], deletions: tuple[str, ...]
+        self,
+        deployment: Deployment,
+        *,
+        database: str,
+        updates: tuple[str, ...],
+        deletions: tuple[str, ...],
+        placements: Placements | None = None,
+        home: Home = lambda app_id: None,
     ) -> None:
         """Of the collections in `updates` every change is told, of those in `deletions` that a record is gone."""
         self._deployment = deployment
-        self._database = database
-        self._pipeline: list[Mapping[str, Any]] = [
-            {
-                "$match": {
-                    "$or": [
-                        {"operationType": {"$in": ["update", "replace", "delete"]}, "ns.coll": {"$in": [*updates]}},
-                        {"operationType": "delete", "ns.coll": {"$in": [*deletions]}},
-                        {"operationType": "invalidate"},
-                    ]
-                }
-            },
-            {"$project": {"_id": 1, "documentKey": 1, "operationType": 1, "ns": 1}},
-        ]
-        self._task: asyncio.Task[None] | None = None
+        self._placements = placements
+        self._home = home
+        self._shared = Placement(database=database)
+        self._wanted: dict[str, Any] = {
+            "$or": [
+                {"operationType": {"$in": ["update", "replace", "delete"]}, "ns.coll": {"$in": [*updates]}},
+                {"operationType": "delete", "ns.coll": {"$in": [*deletions]}},
+                {"operationType": "invalidate"},
+            ]
+        }
+        self._listener: Listener | None = None
+        self._review: Review | None = None
+        self._streams: dict[tuple[str, ...], _Stream] = {}
 
     async def start(self, listener: Listener, review: Review) -> None:
         """Begins to watch. `review` is called when changes may have been missed: then everything is to be looked at."""
-        self._task = asyncio.create_task(self._follow(listener, review), name="changes")
+        self._listener, self._review = listener, review
+        self._begin(("shared",), _Source(self._shared))
 
     async def stop(self) -> None:
         """Ends the watch."""
-        if self._task is not None:
-            await end(self._task)
+        for stream in self._streams.values():
+            await end(stream.task)
+        self._streams.clear()
 
-    async def _follow(self, listener: Listener, review: Review) -> None:
+    async def follow(self, tenant: Tenant) -> None:
+        """A tenant is in use here: returns when changes of its records are heard, or cannot be just now."""
+        placement = self._home(tenant.id) or tenant.placement
+        if placement.model == "shared" or self._placements is None or self._review is None:
+            return
+        key: tuple[str, ...]
+        if placement.model == "database":
+            key, source = ("cluster", placement.cluster), _Source(placement)
+        else:
+            key, source = ("tenant", tenant.id, placement.database), _Source(placement, tenant)
+        stream = self._streams.get(key)
+        if stream is None:
+            stream = self._begin(key, source, tenant)
+        await stream.opened.wait()
+
+    async def release(self, app_id: str) -> None:
+        """A tenant has no connections here any more."""
+        for key in [key for key in self._streams if key[:2] == ("tenant", app_id)]:
+            await end(self._streams.pop(key).task)
+
+    def _begin(self, key: tuple[str, ...], source: _Source, tenant: Tenant | None = None) -> _Stream:
+        opened = asyncio.Event()
+        task = asyncio.create_task(self._follow(source, tenant, opened), name="changes")
+        stream = self._streams[key] = _Stream(task, opened)
+        return stream
+
+    @asynccontextmanager
+    async def _watchable(self, source: _Source, tenant: Tenant | None) -> AsyncIterator[Any]:
+        if tenant is None or self._placements is None:
+            yield self._deployment.client[self._shared.database]
+            return
+        async with self._placements.provider(source.placement).administer(tenant, source.placement) as handle:
+            yield handle.raw if source.tenant is not None else handle.deployment.client
+
+    async def _follow(self, source: _Source, tenant: Tenant | None, opened: asyncio.Event) -> None:
+        assert self._review is not None
+        review = partial(self._review, source.app_id)
+        matched = self._wanted if tenant is None or source.tenant else {"$and": [{"ns.db": _OWN}, self._wanted]}
+        pipeline = [{"$match": matched}, {"$project": {"_id": 1, "documentKey": 1, "operationType": 1, "ns": 1}}]
         resume: Mapping[str, Any] | None = None
         while True:
             try:
-                database = self._deployment.client[self._database]
-                async with await database.watch(self._pipeline, resume_after=resume, max_await_time_ms=1000) as stream:
+                async with (
+                    self._watchable(source, tenant) as watchable,
+                    await watchable.watch(pipeline, resume_after=resume, max_await_time_ms=1000) as stream,
+                ):
+                    opened.set()
                     if resume is None:
                         await _attempt(review)
                     async for change in stream:
                         if change["operationType"] == "invalidate":
                             resume = None
                             break
-                        bound = change["documentKey"]["_id"]
-                        told = Change(
-                            change["ns"]["coll"], bound["a"], str(bound["i"]), change["operationType"] == "delete"
-                        )
-                        await _attempt(partial(listener, told))
+                        await self._tell(change)
                         resume = stream.resume_token
             except (*DRIVER_ERRORS, Unavailable) as error:
                 # A token that cannot be resumed from any more would fail for ever.
                 resume = None
                 log.warning("changes: no change stream, looking at everything instead", error=type(error).__name__)
+                opened.set()
                 await _attempt(review)
             await asyncio.sleep(POLL if resume is None else 0.1)
+
+    async def _tell(self, change: Mapping[str, Any]) -> None:
+        assert self._listener is not None
+        bound, place = change["documentKey"]["_id"], change["ns"]
+        if not isinstance(bound, Mapping) or "a" not in bound:
+            return
+        home = self._home(bound["a"])
+        # What a move has left behind is deleted by and by; the tenant's records are elsewhere.
+        if home is None or home.database == place["db"]:
+            told = Change(place["coll"], bound["a"], str(bound["i"]), change["operationType"] == "delete")
+            await _attempt(partial(self._listener, told))
+
+
+@dataclass(frozen=True, slots=True)
+class _Stream:
+    task: asyncio.Task[None]
+    opened: asyncio.Event
+
+
+_OWN = re.compile("^t_")
+"""Names of tenants' own databases: see `services.placement.dedicated.fresh_name`."""
 
 
 async def _attempt(work: Callable[[], Awaitable[None]]) -> None:

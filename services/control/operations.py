@@ -323,7 +323,7 @@ class Operations:
     async def _change(self, filter: Mapping[str, Any], update: Any) -> Operation | None:
         try:
             found = await self._records.find_one_and_update(
-                filter, update, return_document=ReturnDocument.AFTER, session=current_session()
+                filter, update, return_document=ReturnDocument.AFTER, session=current_session(self._deployment.client)
             )
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error

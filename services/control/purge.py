@@ -7,18 +7,18 @@ one that has none.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
 from typing import Any, Final
 
-from hooks.errors import Forbidden, Unavailable
+from hooks.errors import Forbidden
 from hooks.tenancy import FIELD
 from hooks.tenant import Tenant
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
-
-BATCH = 1_000
-"""Documents of one deletion."""
+from services.placement.placements import SHARED, Placements
+from services.placement.shared import BATCH, collections, empty
 
 CONTROL_FIELDS: Final[Mapping[str, str]] = {
     "tenant_secrets": "_id.app_id",
@@ -56,19 +56,15 @@ Progress = Callable[[str, int], Awaitable[None]]
 class Purge:
     """Deletes a tenant's documents, a batch at a time: what was interrupted goes on where it ended."""
 
-    def __init__(self, deployment: Deployment, *, database: str) -> None:
+    def __init__(self, deployment: Deployment, placements: Placements, *, database: str) -> None:
         self._deployment = deployment
+        self._placements = placements
         self._control = control_database(database)
 
     async def collections(self, tenant: Tenant) -> list[str]:
         """The collections of the database in which the tenant's data is kept."""
-        if tenant.placement.cluster != "default":
-            raise Unavailable("The app's data is kept on a cluster that this server does not know.")
-        try:
-            names = await self._deployment.client[tenant.placement.database].list_collection_names()
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
-        return sorted(name for name in names if not name.startswith("system."))
+        async with self._data(tenant) as database:
+            return await collections(database)
 
     async def logins(self, tenant: Tenant) -> None:
         """Deletes everything by which somebody might log in: first of all, so that nobody comes back meanwhile."""
@@ -78,11 +74,13 @@ class Purge:
                 await self._empty(tenant, name)
 
     async def data(self, tenant: Tenant, progress: Progress) -> None:
-        """Deletes the tenant's documents in every collection of its database."""
+        """Deletes the tenant's documents in every collection of its database; one of its own goes as a whole after that."""
         for name in await self.collections(tenant):
             count = await self._empty(tenant, name)
             if count:
                 await progress(name, count)
+        if tenant.placement.model != SHARED:
+            await self._placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
 
     async def control(self, tenant: Tenant, *names: str) -> None:
         """Deletes what these collections of the control plane's database have of the tenant; without names, all of them."""
@@ -97,11 +95,14 @@ class Purge:
     async def left(self, tenant: Tenant) -> dict[str, int]:
         """What is still there, by collection."""
         found: dict[str, int] = {}
-        data, control = self._deployment.client[tenant.placement.database], self._deployment.client[self._control]
+        control = self._deployment.client[self._control]
         try:
-            for name in await self.collections(tenant):
-                if count := await data[name].count_documents({FIELD: tenant.id}, limit=BATCH, maxTimeMS=2000):
-                    found[name] = count
+            # A database of the tenant's own is gone, and its credentials with it.
+            if tenant.placement.model == SHARED:
+                async with self._data(tenant) as data:
+                    for name in await collections(data):
+                        if count := await data[name].count_documents({FIELD: tenant.id}, limit=BATCH, maxTimeMS=2000):
+                            found[name] = count
             for name, field in CONTROL_FIELDS.items():
                 if count := await control[name].count_documents({field: tenant.id}, limit=BATCH, maxTimeMS=2000):
                     found[name] = count
@@ -111,18 +112,15 @@ class Purge:
 
     async def _empty(self, tenant: Tenant, name: str) -> int:
         _check(tenant)
-        collection: Any = self._deployment.client[tenant.placement.database][name]
-        own = {FIELD: tenant.id}
-        gone = 0
-        try:
-            while True:
-                cursor = collection.find(own, {"_id": 1}, sort=[("_id", 1)], limit=BATCH, max_time_ms=5000)
-                ids = [document["_id"] async for document in cursor]
-                if not ids:
-                    return gone
-                gone += (await collection.delete_many({**own, "_id": {"$in": ids}})).deleted_count
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        async with self._data(tenant) as database:
+            return await empty(database[name], tenant.id)
+
+    @asynccontextmanager
+    async def _data(self, tenant: Tenant) -> AsyncIterator[Any]:
+        """The database in which the tenant's data is kept."""
+        provider = self._placements.provider(tenant.placement)
+        async with provider.administer(tenant, tenant.placement) as handle:
+            yield handle.raw
 
 
 def _check(tenant: Tenant) -> None:

@@ -87,10 +87,10 @@ class OwnSteps:
         sagas.add(RESUME, Step("resume", self._resume))
 
     async def _prepare_database(self, work: Work) -> None:
-        await self._tenants.prepare_own_collections()
+        await self._tenants.prepare_database(work.tenant)
 
     async def _prepare_indexes(self, work: Work) -> None:
-        await self._tenants.prepare_collections(work.tenant.services)
+        await self._tenants.prepare_collections(work.tenant)
 
     async def _make_key(self, work: Work) -> None:
         await self._keys.ensure(work.tenant.id)

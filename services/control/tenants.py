@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
-from services import audit, users
-from services.accounts import tokens as account_tokens
-from services.authentication import api_keys, identities, ledger, oauth_states
 from services.control import public_keys
+from services.control.schemas import OWN_COLLECTIONS, schemas_of
 from services.control.words import refill
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
-from services.database.schema import CollectionSchema, Index, Words
+from services.database.schema import CollectionSchema
 from services.declaration import (
     Declaration,
     ServiceDeclaration,
@@ -25,7 +24,10 @@ from services.declaration import (
     auth_settings,
     service_declarations,
 )
-from services.entities import registry as entities
+from services.placement.dedicated import Credentials, fresh_name
+from services.placement.placements import SHARED, Placements
+from services.placement.shared import SharedProvider
+from services.placement.writes import Writes
 from services.store import Document, Namespace
 
 _T = TypeVar("_T")
@@ -33,17 +35,12 @@ _T = TypeVar("_T")
 COLLECTION = "tenants"
 TOMBSTONES = "tombstones"
 """Ids of deleted tenants, which are never used again."""
-OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
-    *users.COLLECTIONS,
-    *ledger.COLLECTIONS,
-    *identities.COLLECTIONS,
-    *oauth_states.COLLECTIONS,
-    *api_keys.COLLECTIONS,
-    *account_tokens.COLLECTIONS,
-    *audit.COLLECTIONS,
-    *entities.COLLECTIONS,
-)
-"""What Roost itself keeps of every tenant."""
+OWN_URI = "mongodb"
+"""The name of the secret that holds the connection string of a tenant's own cluster."""
+FROZEN = "frozen"
+"""The phase of a tenant's `migration` in which its data cannot be written."""
+_UNPREPARED = ("provisioning", "failed")
+"""The states in which a tenant's database may not be there yet."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +66,12 @@ class Tenants:
         self._reserved = reserved
         self._database = database
         self._control = control_database(database)
+        self.placements = Placements({SHARED: SharedProvider(deployment, database=database)}, OWN_COLLECTIONS)
+        """Where tenants' data is kept; who composes a server registers the other models here."""
+        self.writes = Writes()
+        """The process's gate for writes."""
+        self.credentials: Credentials | None = None
+        """Where the connection strings are kept that a declaration names by `uri_env`."""
 
     @property
     def namespace(self) -> Namespace:
@@ -107,9 +110,10 @@ class Tenants:
         """
         # Before the catalogue changes: what fails here is done again when the same is applied again.
         stored = {tenant.id: await self._stored(tenant.id) for tenant in declaration.tenants}
-        for tenant in declaration.tenants:
-            if stored[tenant.id] is not None:
-                await self.prepare_collections(tenant.services)
+        for declared in declaration.tenants:
+            kept = stored[declared.id]
+            if kept is not None and kept.get("status") not in _UNPREPARED:
+                await self.prepare_collections(to_tenant(kept), declared.services)
         await self._refill(declaration, stored)
 
         async def write_all() -> list[Change]:
@@ -123,7 +127,15 @@ class Tenants:
                 changes.append(change)
             return changes
 
-        return await self._deployment.transaction(write_all)
+        new = [
+            one for one in declaration.tenants if (stored[one.id] or {"status": "failed"}).get("status") in _UNPREPARED
+        ]
+        uris = {declared.id: _own_uri(declared) for declared in new}
+        changes = await self._deployment.transaction(write_all)
+        for id, uri in uris.items():
+            if uri is not None and self.credentials is not None:
+                await self.credentials.put(id, OWN_URI, uri)
+        return changes
 
     async def check_new(self, id: str) -> None:
         """Refuses an id that no new tenant may have (CP-5, CP-6).
@@ -179,14 +191,27 @@ class Tenants:
 
         await self._deployment.transaction(replace)
 
-    async def prepare_collections(self, services: Mapping[str, ServiceDeclaration]) -> None:
-        """Brings about the validators and indexes that Roost itself and the declared services need."""
-        await self.prepare_own_collections()
-        schemas: dict[str, tuple[Index | Words, ...]] = {}
-        for path, service in services.items():
-            name = service.collection or path
-            schemas[name] = (*schemas.get(name, ()), *_indexes(service))
-        await self._ensure([CollectionSchema(name, tuple(dict.fromkeys(found))) for name, found in schemas.items()])
+    async def prepare_database(self, tenant: Tenant) -> None:
+        """Brings a tenant's database about, with what Roost itself keeps in it.
+
+        Raises:
+            Unavailable: it cannot be had.
+        """
+        placed = await self.placements.provision(tenant, tenant.placement)
+        if placed != tenant.placement:
+            change = {"$set": {"placement": asdict(placed)}, "$inc": {"epoch": 1}}
+            await self._deployment.collection(self.namespace).find_one_and_update({"_id": tenant.id}, change)
+
+    async def prepare_collections(
+        self, tenant: Tenant, services: Mapping[str, ServiceDeclaration] | None = None
+    ) -> None:
+        """Brings about the validators and indexes that the tenant's services need, or these, wherever its data is."""
+        schemas = schemas_of(tenant.services if services is None else services)
+        if tenant.placement.model == SHARED:
+            await self.prepare_own_collections()
+            await self._ensure(schemas)
+        else:
+            await self.placements.ensure(tenant, schemas)
 
     async def prepare_own_collections(self) -> None:
         """Brings about what Roost itself keeps, also for tenants that an earlier version has made."""
@@ -227,7 +252,7 @@ class Tenants:
         if not found:
             fresh = {"_id": declared.id, "status": "provisioning", "epoch": 1, **wanted}
             fresh["public_keys"] = [public_keys.fresh()]
-            fresh["placement"] = {"model": "shared", "cluster": "default", "database": self._database}
+            fresh["placement"] = asdict(self._placement(declared))
             fresh |= {"created_by": creator, "created_at": now, "updated_at": now, "status_changed_at": now}
             await entries.insert([fresh])
             return Change(declared.id, "created")
@@ -244,10 +269,24 @@ class Tenants:
 
     async def _refill(self, declaration: Declaration, stored: Mapping[str, Document | None]) -> None:
         try:
-            for tenant in declaration.tenants:
-                await refill(self._deployment.client[self._database], tenant, stored[tenant.id])
+            for declared in declaration.tenants:
+                kept = stored[declared.id]
+                if kept is None or kept.get("status") in _UNPREPARED:
+                    continue
+                tenant = to_tenant(kept)
+                with self.writes.one(tenant.id, tenant.placement):
+                    async with self.placements.administer(tenant) as handle:
+                        await refill(handle.raw, declared, kept)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
+
+    def _placement(self, declared: TenantDeclaration) -> Placement:
+        """Where a new tenant's data will be."""
+        wanted = declared.placement
+        if wanted is None or wanted.model == SHARED:
+            return Placement(database=self._database, region=declared.region)
+        ref = None if wanted.uri_env is None else OWN_URI
+        return Placement(wanted.model, wanted.cluster, fresh_name(declared.id), ref, declared.region)
 
     async def _stored(self, id: str) -> Document | None:
         try:
@@ -261,22 +300,19 @@ class Tenants:
         return self._deployment.client[self._control][COLLECTION]
 
 
-def _indexes(service: ServiceDeclaration) -> Iterator[Index | Words]:
-    """What a service needs besides the listing by id: its own id, and what is declared."""
-    if service.id != "_id":
-        yield Index((("app_id", 1), (service.id, 1)), unique=True)
-    for fields in service.indexes:
-        keys = [_key(field) for field in fields]
-        # Sorted pages end with the id: see `services/mongo.py`.
-        yield Index((("app_id", 1), *keys, ("_id", keys[-1][1])))
-    for fields in service.unique:
-        yield Index((("app_id", 1), *map(_key, fields)), unique=True)
-    if service.search:
-        yield Words()
+def _own_uri(declared: TenantDeclaration) -> str | None:
+    """The connection string in the environment variable that a declaration names.
 
-
-def _key(field: str) -> tuple[str, int]:
-    return (field[1:], -1) if field.startswith("-") else (field, 1)
+    Raises:
+        BadRequest: it is not there.
+    """
+    name = None if declared.placement is None else declared.placement.uri_env
+    if name is None:
+        return None
+    uri = os.environ.get(name)
+    if not uri:
+        raise BadRequest(f"{name} is not set: it holds the connection string of '{declared.id}'")
+    return uri
 
 
 def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
@@ -290,6 +326,7 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         allowed_origins=frozenset(document.get("allowed_origins", ())),
         auth=auth_settings(document.get("auth", {})),
         placement=Placement(**placement),
+        frozen=document.get("migration", {}).get("phase") == FROZEN,
         services=service_declarations(document.get("services", {})),
         is_control_plane=document.get("control_plane", False),
         public_keys=tuple(document.get("public_keys", ())),

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pymongo
 from pymongo import ReturnDocument
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.errors import NetworkTimeout
 
@@ -53,13 +54,13 @@ class DriverCollection:
             limit=limit,
             batch_size=limit,
             max_time_ms=self._max_time_ms,
-            session=current_session(),
+            session=self._session(),
         )
         return await _converted(cursor.to_list())
 
     async def count(self, filter: Filter) -> int:
         return await _converted(
-            self._collection.count_documents(filter, session=current_session(), maxTimeMS=self._max_time_ms)
+            self._collection.count_documents(filter, session=self._session(), maxTimeMS=self._max_time_ms)
         )
 
     async def insert(self, documents: Sequence[Document]) -> None:
@@ -67,9 +68,9 @@ class DriverCollection:
             return
         with pymongo.timeout(INSERT_SECONDS):
             if len(documents) == 1:
-                await _converted(self._collection.insert_one(documents[0], session=current_session()))
+                await _converted(self._collection.insert_one(documents[0], session=self._session()))
             else:
-                await _converted(self._collection.insert_many(documents, session=current_session()))
+                await _converted(self._collection.insert_many(documents, session=self._session()))
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
         return await _converted(
@@ -77,7 +78,7 @@ class DriverCollection:
                 filter,
                 update,
                 return_document=ReturnDocument.AFTER,
-                session=current_session(),
+                session=self._session(),
                 maxTimeMS=self._max_time_ms,
             )
         )
@@ -88,25 +89,28 @@ class DriverCollection:
                 filter,
                 replacement,
                 return_document=ReturnDocument.AFTER,
-                session=current_session(),
+                session=self._session(),
                 maxTimeMS=self._max_time_ms,
             )
         )
 
     async def find_one_and_delete(self, filter: Filter) -> Document | None:
         return await _converted(
-            self._collection.find_one_and_delete(filter, session=current_session(), maxTimeMS=self._max_time_ms)
+            self._collection.find_one_and_delete(filter, session=self._session(), maxTimeMS=self._max_time_ms)
         )
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
             return (
-                await _converted(self._collection.update_many(filter, update, session=current_session()))
+                await _converted(self._collection.update_many(filter, update, session=self._session()))
             ).matched_count
 
     async def delete_many(self, filter: Filter) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
-            return (await _converted(self._collection.delete_many(filter, session=current_session()))).deleted_count
+            return (await _converted(self._collection.delete_many(filter, session=self._session()))).deleted_count
+
+    def _session(self) -> AsyncClientSession | None:
+        return current_session(self._collection.database.client)
 
 
 async def _converted(call: Awaitable[_T]) -> _T:

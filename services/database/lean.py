@@ -146,7 +146,7 @@ class LeanCollection:
 
     def _takes_detour(self) -> bool:
         """Whether PyMongo does the work: inside of its transactions, and since the server gave a reply that is not known."""
-        return self._runner.surprise is not None or current_session() is not None
+        return self._runner.surprise is not None or current_session(self._runner.client) is not None
 
     async def _find_and_modify(self, fields: Mapping[str, Any]) -> Document | None:
         reply = await self._write({"findAndModify": self._name, **fields, "$db": self._database}, Repeat.WRITE)

@@ -29,9 +29,10 @@ _UNKNOWN = "UnknownTransactionCommitResult"
 _current: ContextVar[AsyncClientSession | None] = ContextVar("roost_transaction", default=None)
 
 
-def current_session() -> AsyncClientSession | None:
-    """The session of the transaction that goes on, for commands of its client."""
-    return _current.get()
+def current_session(client: AsyncMongoClient[Document]) -> AsyncClientSession | None:
+    """The session of the transaction that goes on, for commands of its client; those of others are not in it."""
+    session = _current.get()
+    return session if session is not None and session.client is client else None
 
 
 async def run(client: AsyncMongoClient[Document], work: Callable[[], Awaitable[_T]]) -> _T:
@@ -42,7 +43,7 @@ async def run(client: AsyncMongoClient[Document], work: Callable[[], Awaitable[_
     Raises:
         FeathersError: What the work raises, after which nothing of it is kept; or the database does not take it.
     """
-    if _current.get() is not None:
+    if current_session(client) is not None:
         return await work()
     clock = asyncio.get_running_loop().time
     deadline = clock() + LONGEST

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, Field, field_validator, model_validator
 from hooks.tenant import TENANT_ID
 from services.declaration.auth import AuthDeclaration
 from services.declaration.model import Strict, as_tuple
+from services.declaration.placement import PlacementDeclaration
 from services.declaration.service import COLLECTION, ServiceDeclaration, searched_fields
 from services.origins import canonical_origin
 
@@ -77,6 +78,8 @@ class TenantDeclaration(Strict):
     plan: Word = "default"
     region: Word | None = None
     sync_exclude: tuple[Word, ...] = ()
+    placement: PlacementDeclaration | None = None
+    """Where the data of a new tenant is kept; without it, in the shared database."""
     auth: AuthDeclaration = AuthDeclaration()
     services: dict[str, ServiceDeclaration] = {}
 
@@ -129,7 +132,9 @@ class TenantDeclaration(Strict):
 
         Of what operators may set as well, only what is declared: the rest stays as they have set it.
         """
-        kept = self.model_dump(mode="json", by_alias=True, exclude={"id", *(OPERATED - self.model_fields_set)})
+        kept = self.model_dump(
+            mode="json", by_alias=True, exclude={"id", "placement", *(OPERATED - self.model_fields_set)}
+        )
         kept["name"] = self.name or self.id
         return kept
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from server.main import Roost
 from tests.support.client import Client, Rest, connect, fresh, rest
+from tests.support.placed import raw
 
 NORTH, SOUTH = "north", "south"
 CANARY = "north-canary"
@@ -82,8 +83,8 @@ async def side(roost: Roost, app_id: str) -> AsyncIterator[Side]:
 
 async def stored(roost: Roost, app_id: str) -> dict[str, list[Any]]:
     """All that the database holds of an app, by collection."""
-    database = roost.backend.deployment.client[roost.settings.database]
-    return {
-        name: [found async for found in database[name].find({"app_id": app_id}, sort=[("_id", 1)])]
-        for name in COLLECTIONS
-    }
+    async with raw(roost, app_id) as database:
+        return {
+            name: [found async for found in database[name].find({"app_id": app_id}, sort=[("_id", 1)])]
+            for name in COLLECTIONS
+        }

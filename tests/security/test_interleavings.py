@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from server.main import Roost
 from tests.security.apps import COLLECTIONS, NORTH, SOUTH, Side, id_of
 from tests.support.client import CallError, Client, outcome
+from tests.support.placed import raw
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -77,11 +78,11 @@ def steps(draw: st.DrawFn) -> Step:
 
 
 async def clear(roost: Roost) -> None:
-    database = roost.backend.deployment.client[roost.settings.database]
-    for name in COLLECTIONS:
-        if name != "users":
-            for app_id in (NORTH, SOUTH):
-                await database[name].delete_many({"app_id": app_id})
+    for app_id in (NORTH, SOUTH):
+        async with raw(roost, app_id) as database:
+            for name in COLLECTIONS:
+                if name != "users":
+                    await database[name].delete_many({"app_id": app_id})
 
 
 def told(value: Any) -> Any:

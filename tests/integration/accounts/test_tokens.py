@@ -10,7 +10,6 @@ import pytest
 from hooks.errors import BadRequest, Conflict, Timeout, Unavailable
 from server.main import Roost
 from services.accounts.tokens import COLLECTION, LIFETIMES, PER_HOUR, AccountTokens, InvalidToken, Purpose
-from services.isolation import Isolation
 from tests.integration.authentication.clients import tenant_of
 
 
@@ -31,7 +30,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def tokens(roost: Roost, clock: Clock) -> AccountTokens:
-    return AccountTokens(Isolation(roost.backend.deployment), clock=clock)
+    return AccountTokens(roost.backend.isolation, clock=clock)
 
 
 @pytest.mark.parametrize("purpose", LIFETIMES)

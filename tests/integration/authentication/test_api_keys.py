@@ -10,7 +10,6 @@ import pytest_asyncio
 
 from server.main import Roost
 from services.api_keys import ADMIN
-from services.isolation import Isolation
 from services.users import grant
 from tests.integration.authentication.people import is_in, is_out, log_in, refused, sign_up, tenant_of
 from tests.support.client import Rest, connect, fresh, rest, until
@@ -30,7 +29,7 @@ async def admin_token(roost: Roost, app_id: str) -> str:
     """The access token of a new administrator."""
     async with rest(roost, app_id) as http:
         name, _ = await sign_up(http)
-        await grant(Isolation(roost.backend.deployment), tenant_of(roost, app_id), name, ADMIN)
+        await grant(roost.backend.isolation, tenant_of(roost, app_id), name, ADMIN)
         return str((await log_in(http, name))["accessToken"])
 
 
@@ -243,7 +242,7 @@ async def test_only_administrators_manage_keys(served: Roost, admin: str) -> Non
 async def test_a_permission_that_was_withdrawn_counts_no_more(served: Roost) -> None:
     async with connect(served, "acme") as boss:
         user = await boss.sign_up(fresh())
-        tenant, isolation = tenant_of(served, "acme"), Isolation(served.backend.deployment)
+        tenant, isolation = tenant_of(served, "acme"), served.backend.isolation
         assert (await refused(boss, "find", "api-keys", {})).code == 403
         await grant(isolation, tenant, user["username"], ADMIN)
         assert isinstance(await boss.call("find", "api-keys", {}), list)
@@ -314,7 +313,7 @@ async def test_no_user_logs_in_under_the_id_of_a_key(served: Roost, admin: str) 
     """Even if code made a user with such an id: no token is good for it."""
     made = await make_key(served, admin, "*")
     id, tenant = f"key:{made['_id']}", tenant_of(served, "acme")
-    users = Isolation(served.backend.deployment).collection(tenant, "users")
+    users = served.backend.isolation.collection(tenant, "users")
     async with rest(served, "acme") as http:
         name, user = await sign_up(http)
         [record] = await users.find({"_id": user["_id"]})

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from server.main import Roost
-from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import tenant_of
@@ -28,7 +27,7 @@ tenants:
 
 
 async def make_admin(roost: Roost, name: str, tenant: str = "acme") -> None:
-    await grant(Isolation(roost.backend.deployment), tenant_of(roost, tenant), name, "admin")
+    await grant(roost.backend.isolation, tenant_of(roost, tenant), name, "admin")
 
 
 async def read(roost: Roost, caller: Caller, **query: Any) -> list[Any]:

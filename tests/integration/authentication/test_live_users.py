@@ -12,7 +12,6 @@ from hooks.tenant import Tenant
 from server.main import Roost
 from services.authentication.bearer import JwtStrategy
 from services.authentication.ledger import Ledger, Session
-from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import OPEN, is_in, is_out, log_in, sign_up, tenant_of
@@ -72,7 +71,7 @@ async def test_what_is_no_permission_is_not_granted(roosts: StartRoost) -> None:
     roost = await roosts(OPEN)
     for permission in ("", "$admin", "a b", "1", "x" * 65, "é"):
         with pytest.raises(BadRequest, match="A permission is a word"):
-            await grant(Isolation(roost.backend.deployment), tenant_of(roost, "acme"), "ada", permission)
+            await grant(roost.backend.isolation, tenant_of(roost, "acme"), "ada", permission)
 
 
 async def test_a_change_behind_the_servers_back_reaches_the_connection(roosts: StartRoost) -> None:
@@ -106,7 +105,7 @@ async def test_another_server_hears_of_changed_and_removed_users(roosts: StartRo
 async def test_what_changes_during_a_login_by_token_is_seen_by_it(roosts: StartRoost) -> None:
     """A connection that is not there yet hears of no change: what it is given must be the last that was looked at."""
     roost = await roosts(OPEN)
-    isolation, tenant = Isolation(roost.backend.deployment), tenant_of(roost, "acme")
+    isolation, tenant = roost.backend.isolation, tenant_of(roost, "acme")
 
     class Interrupted(Ledger):
         """Meets the loss of a permission while it asks the database for a session."""

@@ -19,7 +19,6 @@ from services.application import Application
 from services.audit import Audit, Happening
 from services.base import Service
 from services.control.own_rules import MOST_CHANGES
-from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import tenant_of
@@ -57,9 +56,9 @@ async def admin(roost: Roost, tenant: str, name: str) -> AsyncIterator[Rest]:
     """An administrator of an app, who is signed up if need be."""
     field = {"globex": "email"}.get(tenant, "username")
     async with rest(roost, tenant) as http:
-        if await Isolation(roost.backend.deployment).collection(tenant_of(roost, tenant), "users").count({}) == 0:
+        if await roost.backend.isolation.collection(tenant_of(roost, tenant), "users").count({}) == 0:
             await http.sign_up(name, field=field)
-            await grant(Isolation(roost.backend.deployment), tenant_of(roost, tenant), name, "admin")
+            await grant(roost.backend.isolation, tenant_of(roost, tenant), name, "admin")
         await http.login(name, field=field)
         yield http
 
@@ -121,7 +120,7 @@ async def test_starts_at_one_moment_count_as_one_and_the_list_is_bounded(roost: 
 
 
 async def test_what_would_have_expired_is_not_written(roost: Roost) -> None:
-    isolation, tenant = Isolation(roost.backend.deployment), tenant_of(roost, "acme")
+    isolation, tenant = roost.backend.isolation, tenant_of(roost, "acme")
     happening = Happening(ObjectId(), datetime.fromtimestamp(1_000_000, UTC), "rules-changed", {})
     log = isolation.collection(tenant, "audit_log")
     for clock, expected in ((1_000_000.0 + 2 * 86_400, 0), (1_000_000.0 + 86_400, 1)):

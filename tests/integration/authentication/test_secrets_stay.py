@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from services.api_keys import ADMIN
-from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import OPEN, by_refresh, log_in, refresh, sign_up, tenant_of
@@ -24,7 +23,7 @@ async def test_no_token_or_key_is_told_to_anybody_else(roosts: StartRoost, capfd
     async with connect(roost, "acme") as other, rest(roost, "acme") as http:
         await other.sign_up("other")
         name, _ = await sign_up(http)
-        await grant(Isolation(roost.backend.deployment), tenant_of(roost, "acme"), name, ADMIN)
+        await grant(roost.backend.isolation, tenant_of(roost, "acme"), name, ADMIN)
         first = await log_in(http, name, refresh=True)
         second = await refresh(http, first["refreshToken"])
         http.headers["Authorization"] = f"Bearer {second['accessToken']}"

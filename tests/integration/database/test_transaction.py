@@ -26,7 +26,7 @@ async def test_a_transaction_keeps_all_of_its_effects(deployment: Deployment, co
 
     assert await deployment.transaction(work) == "done"
     assert await collection.find(ACME) == [user("1", n=2)]
-    assert current_session() is None
+    assert current_session(deployment.client) is None
 
 
 async def test_a_transaction_that_fails_leaves_nothing_behind(deployment: Deployment, collection: Collection) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 from hooks.permission import TENANT_LEVEL
 from hooks.tenant import Tenant
 from server.main import Roost
-from services.isolation import Isolation
 from services.users import grant
 from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest, until
 
@@ -52,7 +51,7 @@ async def make_person(roost: Roost, app: str, *permissions: str, email: str | No
     async with rest(roost, app) as http:
         user = await http.call("create", "users", {"email": address, "password": PASSWORD})
     for permission in permissions:
-        await grant(Isolation(roost.backend.deployment), tenant_of(roost, app), address, permission)
+        await grant(roost.backend.isolation, tenant_of(roost, app), address, permission)
     return address, user["_id"]
 
 

@@ -9,7 +9,6 @@ import pytest
 from server.main import Roost
 from services.entities.records import Entities
 from services.entities.registry import ORGANIZATIONS
-from services.isolation import Isolation
 from tests.integration.entities.people import (
     HUB,
     NORTH,
@@ -112,7 +111,7 @@ async def test_who_may_not_read_them_hears_nothing_of_organizations(served: Roos
 
 async def test_linked_organizations_go_with_their_app(served: Roost) -> None:
     """CP-3, 10.2: in the control plane none is made or removed by a call, and a linked name stays."""
-    entities, hub = Entities(Isolation(served.backend.deployment)), tenant_of(served, HUB)
+    entities, hub = Entities(served.backend.isolation), tenant_of(served, HUB)
     name = fresh("linked")
     linked = await entities.add(hub, ORGANIZATIONS, {"name": name, "tenant_id": name})
     id = str(linked["_id"])

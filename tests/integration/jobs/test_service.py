@@ -10,7 +10,6 @@ import pytest
 
 from hooks.tenant import tenant_scope
 from server.main import Roost
-from services.isolation import Isolation
 from services.jobs.model import Job
 from services.users import grant
 from tests.integration.jobs.conftest import LATER, nothing
@@ -30,7 +29,7 @@ async def allow(roost: Roost, app_id: str, name: str, *permissions: str) -> None
     tenant = await roost.catalogue.get(app_id)
     assert tenant is not None
     for permission in permissions:
-        await grant(Isolation(roost.backend.deployment), tenant, name, permission)
+        await grant(roost.backend.isolation, tenant, name, permission)
 
 
 @pytest.mark.parametrize("transport", [connect, rest])

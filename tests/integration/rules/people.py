@@ -10,6 +10,7 @@ from hooks.context import Params, Record
 from hooks.tenant import Tenant
 from server.main import Roost
 from tests.support.client import PASSWORD, Client, connect
+from tests.support.placed import raw
 
 
 async def tenant_of(roost: Roost, id: str) -> Tenant:
@@ -33,10 +34,10 @@ async def keep(roost: Roost, app_id: str, service: str, *records: Record) -> lis
     return [(await roost.app.call(service, "create", params, data={**record})).result for record in records]
 
 
-async def stored(roost: Roost, app_id: str, collection: str, id: str) -> Record | None:
+async def stored(roost: Roost, app_id: str, collection: str, id: Any) -> Record | None:
     """A record as the database has it."""
-    documents = roost.backend.deployment.client[roost.settings.database][collection]
-    found: Record | None = await documents.find_one({"_id": {"a": app_id, "i": id}})
+    async with raw(roost, app_id) as database:
+        found: Record | None = await database[collection].find_one({"_id": {"a": app_id, "i": id}})
     return found
 
 

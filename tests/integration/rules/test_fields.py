@@ -193,9 +193,7 @@ async def test_readonly_fields_are_refused_by_name(
     async with rest(roost, "acme") as http:
         await http.login("ada")
         assert f"'{field}'" in (await fails(http, 400, method, "notes", *arguments)).message
-    tenant = await tenant_of(roost, "acme")
-    documents = roost.backend.deployment.client[roost.settings.database]["notes"]
-    record = await documents.find_one({"_id": {"a": tenant.id, "i": kept["_id"]}})
+    record = await stored(roost, "acme", "notes", kept["_id"])
     assert record is not None
     assert record["role"] == "clerk"
 

@@ -14,7 +14,6 @@ import yaml
 
 from server.main import Roost
 from services.declaration import check
-from services.isolation import Isolation
 from services.review import review
 from services.users import assign, grant
 from tests.conftest import StartRoost
@@ -109,7 +108,7 @@ async def test_public_blog(serve: Serve) -> None:
     tenant = await tenant_of(roost, "acme")
     due = {"published": True, "publish_at": "2020-01-01T00:00:00Z"}
     assert await code(ada, "create", "posts", {"title": "x"}) == 403
-    await grant(Isolation(roost.backend.deployment), tenant, "ada", "posts:write")
+    await grant(roost.backend.isolation, tenant, "ada", "posts:write")
 
     async def may_write() -> bool:
         return await code(ada, "create", "posts", {"_id": "draft", "title": "draft"}) in (0, 409)
@@ -152,7 +151,7 @@ async def test_shared_rooms_with_members(serve: Serve) -> None:
     assert (await bob.call("find", "boards", {}))["total"] == 0
 
     assert await code(ada, "create", "talk", {"room": "lobby", "text": "hi"}) == 403
-    isolation, tenant = Isolation(roost.backend.deployment), await tenant_of(roost, "acme")
+    isolation, tenant = roost.backend.isolation, await tenant_of(roost, "acme")
     for name, rooms in (("ada", ["lobby", "attic"]), ("bob", ["lobby"])):
         await assign(isolation, tenant, name, "rooms", rooms)
     for client in (ada, bob):
@@ -179,7 +178,7 @@ async def test_admin_only(serve: Serve) -> None:
     roost, people = await serve("Admin-only")
     ada, bob, stranger = people.values()
     assert await code(ada, "create", "flags", {"name": "color", "value": "red"}) == 403
-    await grant(Isolation(roost.backend.deployment), await tenant_of(roost, "acme"), "ada", "admin")
+    await grant(roost.backend.isolation, await tenant_of(roost, "acme"), "ada", "admin")
 
     async def is_admin() -> bool:
         return await code(ada, "find", "journal", {}) == 0
@@ -202,7 +201,7 @@ async def test_admin_only(serve: Serve) -> None:
 async def test_per_organization(serve: Serve) -> None:
     roost, people = await serve("Per organization")
     ada, bob, stranger = people.values()
-    isolation, tenant = Isolation(roost.backend.deployment), await tenant_of(roost, "acme")
+    isolation, tenant = roost.backend.isolation, await tenant_of(roost, "acme")
     assert await code(ada, "find", "projects", {}) == 403
     assert await code(ada, "patch", "users", "ada", {"org_id": "north"}) == 400
     await assign(isolation, tenant, "ada", "org_id", "north")

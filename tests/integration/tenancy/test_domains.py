@@ -13,7 +13,6 @@ from hooks.context import Params
 from hooks.errors import Conflict, FeathersError, NotFound
 from server.main import Roost
 from services.control.domains import RECHECK, UNPROVED
-from services.isolation import Isolation
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.support.client import Client, connect, fresh, handshake, outcome, rest, until
@@ -44,7 +43,7 @@ async def manager(roost: Roost, client: Client, *, field: str = "username", perm
     tenant = roost.catalogue.peek("acme" if field == "username" else "globex")
     assert tenant is not None
     for permission in permissions:
-        await grant(Isolation(roost.backend.deployment), tenant, name, permission)
+        await grant(roost.backend.isolation, tenant, name, permission)
     await client.login(name, field=field)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from services.control.tenants import OWN_COLLECTIONS
+from services.control.schemas import OWN_COLLECTIONS
 from services.database.schema import Index
 from services.declaration import RESERVED_COLLECTIONS, RESERVED_PATHS
 from services.entities.names import canonical

@@ -1,0 +1,119 @@
+"""Moving: how this process keeps up with tenants whose data is moved, by whichever process moves it.
+
+The catalogue says in `migration` how far a move is. Here it is heard by a change stream of its own, which also looks at every
+tenant with such an entry whenever it begins anew: so nothing is missed, and a tenant that is not in use here is heard of too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+
+from hooks.errors import FeathersError, Unavailable
+from hooks.tenant import Tenant
+from services.control.nodes import Nodes
+from services.control.tenants import COLLECTION, control_database, to_tenant
+from services.database.deployment import Deployment
+from services.database.faults import DRIVER_ERRORS
+from services.placement.writes import Writes
+from services.store import Document
+from services.tasks import end
+
+log = structlog.get_logger()
+
+ON_THE_MOVE = {"migration": {"$exists": True}}
+
+Listener = Callable[[Tenant], Awaitable[None]]
+
+
+class Moving:
+    """Stops and starts the writes of tenants on the move, and tells the control plane when they have stopped."""
+
+    def __init__(self, deployment: Deployment, nodes: Nodes, writes: Writes, *, database: str) -> None:
+        self._deployment = deployment
+        self._control = control_database(database)
+        self._nodes = nodes
+        self._writes = writes
+        self._listeners: list[Listener] = []
+        self._task: asyncio.Task[None] | None = None
+        self._acting: dict[str, asyncio.Task[None]] = {}
+        self._ready = asyncio.Event()
+
+    def on_move(self, listener: Listener) -> None:
+        """Calls `listener` with each tenant that was heard of, before the control plane hears that it is in force here."""
+        self._listeners.append(listener)
+
+    async def start(self) -> None:
+        """Begins to listen, and returns when nothing that happens from now on will be missed.
+
+        Raises:
+            FeathersError: the database refuses.
+        """
+        await self._nodes.join(self._writes.hold)
+        self._task = asyncio.create_task(self._follow(), name="moving")
+        waiting = asyncio.create_task(self._ready.wait())
+        await asyncio.wait((waiting, self._task), return_when=asyncio.FIRST_COMPLETED, timeout=10)
+        if not waiting.done():
+            waiting.cancel()
+            raise Unavailable("The control plane's changes cannot be followed")
+
+    async def stop(self) -> None:
+        """Ends it."""
+        if self._task is not None:
+            await end(self._task)
+        for task in [*self._acting.values()]:
+            await end(task)
+        await self._nodes.leave()
+
+    async def _follow(self) -> None:
+        pipeline = [
+            {
+                "$match": {
+                    "operationType": {"$in": ["insert", "update", "replace"]},
+                    "fullDocument.migration": {"$exists": True},
+                }
+            }
+        ]
+        while True:
+            try:
+                tenants = self._deployment.client[self._control][COLLECTION]
+                options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": 1000}
+                async with await tenants.watch(pipeline, **options) as stream:
+                    async for document in tenants.find(ON_THE_MOVE):
+                        self._hear(document)
+                    self._ready.set()
+                    async for change in stream:
+                        self._hear(change["fullDocument"])
+            except (*DRIVER_ERRORS, Unavailable) as error:
+                log.warning("moving: no change stream", error=type(error).__name__)
+            await asyncio.sleep(0.5)
+
+    def _hear(self, document: Document) -> None:
+        tenant = to_tenant(document)
+        if self._writes.place(tenant):
+            before = self._acting.get(tenant.id)
+            task = self._acting[tenant.id] = asyncio.create_task(self._act(tenant, before), name="move")
+            task.add_done_callback(lambda done: self._done(tenant.id, done))
+
+    def _done(self, tenant_id: str, task: asyncio.Task[None]) -> None:
+        if self._acting.get(tenant_id) is task:
+            del self._acting[tenant_id]
+
+    async def _act(self, tenant: Tenant, before: asyncio.Task[None] | None) -> None:
+        """Brings a tenant's epoch into force here, after the one before it, and says so."""
+        if before is not None:
+            await asyncio.wait((before,))
+        try:
+            if tenant.frozen:
+                await self._writes.drained(tenant.id)
+            for listener in self._listeners:
+                await listener(tenant)
+            await self._nodes.acknowledge(tenant.id, tenant.epoch)
+        except FeathersError as error:
+            # Without the word of this node the move does not go on; the next beat carries it.
+            log.warning("moving: not acknowledged", tenant=tenant.id, error=type(error).__name__)
+        except Exception:
+            log.exception("moving: a move was not followed", tenant=tenant.id)

@@ -1,0 +1,144 @@
+"""Nodes: the processes that serve, each with its heartbeat, and what each of them has taken note of.
+
+A node renews its lease with every beat. One that cannot do so does not write to tenants' data any more (`Writes.hold`), so that
+who moves data need not wait for it: after the lease, and the time that a command may take, it is as good as gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from services.control.tenants import control_database
+from services.database.deployment import Deployment
+from services.database.faults import DRIVER_ERRORS, from_driver
+
+log = structlog.get_logger()
+
+COLLECTION = "nodes"
+BEAT = 1.0
+"""Seconds between two beats."""
+LEASE = 10.0
+"""Seconds after a beat for which a node may write."""
+LAST_COMMAND = 5.0
+"""Seconds that a write may take which began within the lease."""
+KEPT = 60
+"""Seconds after which the database forgets a node that is silent."""
+
+MOST_ACKNOWLEDGED = 1000
+"""Tenants of which a node says what is in force there: those that it heard of last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A process as it was heard last."""
+
+    id: str
+    silent: float
+    """Seconds since its last beat, by the database's clock."""
+    acknowledged: dict[str, int]
+    """The epochs of tenants on the move that are in force there."""
+    lease: float = LEASE
+
+    @property
+    def is_fenced(self) -> bool:
+        """Whether it is certain that the node writes nothing any more."""
+        return self.silent > self.lease + LAST_COMMAND
+
+
+class Nodes:
+    """The nodes of a control plane; this process is one of them between `join` and `leave`."""
+
+    def __init__(self, deployment: Deployment, *, database: str, lease: float = LEASE) -> None:
+        self.id = f"{socket.gethostname()[:40]}-{os.getpid()}-{secrets.token_hex(3)}"
+        self._deployment = deployment
+        self._control = control_database(database)
+        self._lease = lease
+        self._acknowledged: dict[str, int] = {}
+        self._hold: Callable[[float], None] = lambda until: None
+        self._task: asyncio.Task[None] | None = None
+        self._turn = asyncio.Lock()
+
+    async def prepare(self) -> None:
+        """Creates the index by which silent nodes are forgotten."""
+        try:
+            await self._records.create_index([("seen", 1)], name="silent", expireAfterSeconds=KEPT)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def join(self, hold: Callable[[float], None]) -> None:
+        """Begins to beat; `hold` is told until when this process may write.
+
+        Raises:
+            FeathersError: the database refuses the first beat.
+        """
+        self._hold = hold
+        await self._beat()
+        self._task = asyncio.create_task(self._go_on(), name="heartbeat")
+
+    async def leave(self) -> None:
+        """Ends the heartbeat; others need not wait for this process any more."""
+        if self._task is None:
+            return
+        self._task.cancel()
+        await asyncio.wait((self._task,))
+        self._task = None
+        try:
+            await self._records.delete_one({"_id": self.id})
+        except DRIVER_ERRORS as error:
+            log.warning("nodes: not signed off", error=type(error).__name__)
+
+    async def acknowledge(self, tenant_id: str, epoch: int) -> None:
+        """Says that this epoch of a tenant is in force here, without waiting for the next beat."""
+        self._acknowledged[tenant_id] = max(epoch, self._acknowledged.pop(tenant_id, 0))
+        while len(self._acknowledged) > MOST_ACKNOWLEDGED:
+            del self._acknowledged[next(iter(self._acknowledged))]
+        if self._task is not None:
+            await self._beat()
+
+    async def all(self) -> list[Node]:
+        """Every node that has not been silent for long.
+
+        Raises:
+            FeathersError: the database cannot be asked.
+        """
+        age = {"$dateDiff": {"startDate": "$seen", "endDate": "$$NOW", "unit": "millisecond"}}
+        try:
+            cursor = await self._records.aggregate([{"$set": {"age": age}}], maxTimeMS=2000)
+            return [
+                Node(found["_id"], found["age"] / 1000, found.get("acknowledged", {}), found.get("lease", LEASE))
+                async for found in cursor
+            ]
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def _go_on(self) -> None:
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                await self._beat()
+            except Exception as error:
+                log.warning("nodes: no heartbeat", error=type(error).__name__)
+
+    async def _beat(self) -> None:
+        # Counted from before the command: it may have been done at any moment since.
+        began = time.monotonic()
+        async with self._turn:
+            change = {"seen": "$$NOW", "lease": self._lease, "acknowledged": {"$literal": dict(self._acknowledged)}}
+            try:
+                await self._records.update_one({"_id": self.id}, [{"$set": change}], upsert=True)
+            except DRIVER_ERRORS as error:
+                raise from_driver(error) from error
+        self._hold(began + self._lease)
+
+    @property
+    def _records(self) -> Any:
+        return self._deployment.client[self._control][COLLECTION]

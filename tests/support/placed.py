@@ -1,0 +1,76 @@
+"""Apps placed by each isolation model, over three mongods: the server's own, a cluster it names, and one of the apps' own."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from pydantic import SecretStr
+
+from server.main import Roost
+from services.declaration import Declaration
+from services.declaration.placement import PlacementDeclaration
+from tests.support.mongod import ReplicaSet
+
+MODELS = ("shared", "database", "cluster")
+NAMED = "far"
+"""The cluster that servers under test name, for the model `database`."""
+OWN_URI = "TEST_OWN_CLUSTER"
+"""The variable that holds the connection string for the model `cluster`."""
+
+
+class Clusters:
+    """Two mongods besides the session's, started when the first test wants them."""
+
+    def __init__(self) -> None:
+        self._started: dict[str, ReplicaSet] = {}
+
+    def uri(self, name: str) -> str:
+        """The URI of the mongod of this name."""
+        if name not in self._started:
+            self._started[name] = ReplicaSet().__enter__()
+        return self._started[name].uri
+
+    def stop(self) -> None:
+        """Ends what was started."""
+        for replica_set in self._started.values():
+            replica_set.stop()
+        self._started.clear()
+
+
+CLUSTERS = Clusters()
+default_model = ["shared"]
+"""The model of apps in tests that name none: `pytest --model` sets it."""
+
+
+def placement(model: str) -> PlacementDeclaration | None:
+    """The declaration of a model, where the tests have room for it."""
+    if model == "database":
+        return PlacementDeclaration(model=model, cluster=NAMED)
+    if model == "cluster":
+        os.environ[OWN_URI] = CLUSTERS.uri("own")
+        return PlacementDeclaration(model=model, uri_env=OWN_URI)
+    return None
+
+
+def placed(declaration: Declaration, model: str) -> Declaration:
+    """The declaration with all of its apps placed by this model."""
+    place = placement(model)
+    return Declaration(tenants=tuple(one.model_copy(update={"placement": place}) for one in declaration.tenants))
+
+
+def cluster_settings() -> dict[str, Any]:
+    """The settings of a server that knows the named cluster."""
+    return {"clusters": SecretStr(json.dumps({NAMED: CLUSTERS.uri(NAMED)}))}
+
+
+@asynccontextmanager
+async def raw(roost: Roost, app_id: str) -> AsyncIterator[Any]:
+    """The driver's own database in which an app's records are, wherever that is."""
+    tenant = await roost.backend.tenants.get(app_id)
+    assert tenant is not None
+    async with roost.backend.placements.administer(tenant) as handle:
+        yield handle.raw
