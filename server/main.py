@@ -27,6 +27,7 @@ from server.hosts import Hosts
 from server.jwks import Jwks
 from server.modules import configure
 from server.oauth import OAuth
+from server.occupancy import Occupancy
 from server.outbound import Outbound
 from server.pages import Pages
 from server.people import QUIET, People
@@ -46,6 +47,7 @@ from services.control.catalogue import Catalogue
 from services.control.dns import Resolver as DnsResolver
 from services.control.services.domains import DOMAINS_RULES, DomainsService
 from services.control.services.domains import PATH as DOMAINS
+from services.control.slots import Slots
 from services.control.tenants import control_database
 from services.control.verification import Verification
 from services.database.schema import CollectionSchema
@@ -86,6 +88,9 @@ class Roost:
         self.connections = Connections(self.app.channels, self.app.readers, tell=tell_ending, dismiss=dismiss)
         self.catalogue = Catalogue(deployment, database=settings.database, in_use=self.connections.has)
         self.catalogue.on_change(self.connections.refresh)
+        self.slots = Slots(deployment, database=settings.database, beat=settings.heartbeat)
+        self.occupancy = Occupancy(self.connections, self.slots, settings.plan_connections)
+        self.catalogue.on_change(self.occupancy.follow)
         backend.moving.on_move(self.catalogue.refresh)
         isolation = backend.isolation
         self.app.storage = Storage(deployment, self._ensure, isolation)
@@ -141,7 +146,13 @@ class Roost:
         backend.control.follow(lambda: self.app.tenants)
         self.engine = Engine(
             Sockets(
-                self.app, self.resolver, self.connections, self.people.authentication, self.addresses, rates=self.rates
+                self.app,
+                self.resolver,
+                self.connections,
+                self.people.authentication,
+                self.addresses,
+                rates=self.rates,
+                occupancy=self.occupancy,
             ),
             Options(max_connections=settings.max_connections, may_skip_http=self.door.is_open),
         )
@@ -223,6 +234,9 @@ class Roost:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.warm()
+        await self.slots.prepare()
+        self.slots.start()
+        stack.push_async_callback(self.slots.stop)
         stack.push_async_callback(end, asyncio.create_task(self.verification.run(), name="domains"))
         await self.backend.tenants.prepare_own_collections()
         await self.backend.tenants.prepare_catalogue()

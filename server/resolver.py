@@ -80,6 +80,16 @@ class Resolver:
             raise BadRequest("Different apps are named in one request")
         return found[0] if found else await self._unnamed(meant, token, address)
 
+    def current(self, tenant: Tenant) -> Tenant:
+        """The tenant as it is by now, for one that was found a while ago.
+
+        Raises:
+            Forbidden: it is not served any more.
+        """
+        newest = self._catalogue.peek(tenant.id) or tenant
+        check_serving(newest)
+        return newest
+
     async def check_token(self, tenant: Tenant, token: str, address: str = "") -> None:
         """Refuses a valid token of another tenant; what is no valid token anywhere is left to those who log in.
 

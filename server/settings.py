@@ -116,6 +116,16 @@ class Settings(BaseSettings):
     reserved_hosts: Literal["control_plane", "unknown"] = Field(
         "control_plane", description="What <reserved id>.<base host> means."
     )
+    plan_connections: Annotated[dict[str, Annotated[int, Field(ge=0)]], NoDecode] = Field(
+        {},
+        description="Sockets that apps may have by plan, such as free=100,pro=5000; plans that are not named have no limit.",
+    )
+    heartbeat: float = Field(
+        10.0,
+        ge=0.1,
+        le=15.0,
+        description="Seconds between two heartbeats of a process that holds sockets of apps with a limit.",
+    )
     dns_servers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),
         description="Name servers, separated by commas, as address or address:port, that are asked about apps' own "
@@ -155,6 +165,14 @@ class Settings(BaseSettings):
         if value is not None:
             named_clusters(value.get_secret_value())
         return value
+
+    @field_validator("plan_connections", mode="before")
+    @classmethod
+    def _split_pairs(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
+        return {name.strip(): limit.strip() for name, _, limit in pairs}
 
     @field_validator("modules", "trusted_proxies", "base_hosts", "reserved_ids", "dns_servers", mode="before")
     @classmethod

@@ -26,6 +26,7 @@ from server.connections import Connections
 from server.cors import check_origin, check_stranger, origins_of
 from server.engine import Refused, Request, Socket
 from server.handshake import bearer
+from server.occupancy import Occupancy
 from server.resolver import Resolver
 from services.application import Application, answer
 from services.authentication.service import AuthenticationService
@@ -60,6 +61,7 @@ class Sockets:
         addresses: Addresses,
         *,
         rates: Rates,
+        occupancy: Occupancy,
     ) -> None:
         self._app = app
         self._resolver = resolver
@@ -67,6 +69,7 @@ class Sockets:
         self._authentication = authentication
         self._addresses = addresses
         self._rates = rates
+        self._occupancy = occupancy
 
     async def connect(self, socket: Socket, request: Request, auth: Any) -> None:
         """Accepts a socket for the tenant that it names, logged in if it brings a valid token.
@@ -74,6 +77,7 @@ class Sockets:
         Raises:
             Refused: with the error's sentence, and its wire form as data.
         """
+        connection: Connection | None = None
         try:
             token = bearer(request.headers.get("Authorization"))
             tenant = await self._resolver.find(request, auth=auth, token=token)
@@ -87,7 +91,14 @@ class Sockets:
             with tenant_scope(tenant):
                 login = await self._login(connection, token)
             check_stranger(tenant, origins, is_verified=login is not None)
-        except Exception as error:
+            await self._occupancy.enter(connection)
+            # Who looks for connections of a tenant that was switched off meanwhile does not find this one yet.
+            connection.tenant = tenant = self._resolver.current(tenant)
+        except BaseException as error:
+            if connection is not None:
+                self._occupancy.leave(connection)
+            if not isinstance(error, Exception):
+                raise
             if not isinstance(error, FeathersError):
                 log.exception("handshake failed")
             refusal = to_feathers_error(error)
@@ -114,6 +125,7 @@ class Sockets:
     def disconnect(self, socket: Socket, reason: str) -> None:
         """Forgets the connection."""
         self._connections.remove(socket.connection)
+        self._occupancy.leave(socket.connection)
         self._app.happen("disconnect", socket.connection)
 
     async def call(self, socket: Socket, name: str, arguments: Sequence[Any]) -> tuple[Any, ...]:

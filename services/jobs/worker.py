@@ -212,7 +212,7 @@ class Worker:
 def _not_served(tenant: Tenant, handler: Handler) -> str | None:
     """Why a tenant's job has to wait; None when it may run."""
     if tenant.status == "ready":
-        return None if getattr(tenant, "is_active", True) else "the app is inactive"
+        return None if tenant.is_active else "the app is inactive"
     if tenant.status == "migrating" and not handler.writes:
         return None
     return f"the app is {tenant.status}"
