@@ -20,10 +20,9 @@ from server.backend import Backend, StartError, make_admin, open_backend
 from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
-from server.door import Door
 from server.engine import Engine, Listener, Options
+from server.entrance import Entrance
 from server.health import Health
-from server.hosts import Hosts
 from server.jwks import Jwks
 from server.modules import configure
 from server.oauth import OAuth
@@ -33,7 +32,6 @@ from server.pages import Pages
 from server.people import QUIET, People
 from server.publish import Publisher, dismiss, tell_ending
 from server.querystring import MAX_LENGTH
-from server.resolver import Resolver
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
@@ -44,12 +42,8 @@ from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
 from services.control.catalogue import Catalogue
-from services.control.dns import Resolver as DnsResolver
-from services.control.services.domains import DOMAINS_RULES, DomainsService
-from services.control.services.domains import PATH as DOMAINS
 from services.control.slots import Slots
 from services.control.tenants import control_database
-from services.control.verification import Verification
 from services.database.schema import CollectionSchema
 from services.declaration import Declaration
 from services.declared import DeclaredServices
@@ -114,26 +108,10 @@ class Roost:
             home=self._home,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
-        self.hosts = Hosts(
-            self.catalogue,
-            self.addresses,
-            base_hosts=settings.base_hosts,
-            reserved=settings.reserved_ids | {settings.control_plane},
-            serve_reserved=settings.reserved_hosts == "control_plane",
-            development=settings.mongodb_uri is None,
+        self.entrance = Entrance(
+            self.app, backend, catalogue=self.catalogue, addresses=self.addresses, tokens=self.people.tokens
         )
-        self.resolver = Resolver(
-            self.catalogue, self.hosts, self.addresses, self.people.tokens, control_plane=settings.control_plane
-        )
-        self.door = Door(self.hosts, self.resolver)
-        self.app.service("authentication").add_hooks({"before": {"create": [self.resolver.check_login]}})
-        self.dns = DnsResolver(settings.dns_servers)
-        self.verification = Verification(backend.domains, self.dns, base_hosts=settings.base_hosts)
-        domains = DomainsService(backend.domains, self.verification, is_own=self.hosts.is_own)
-        self.app.use(DOMAINS, domains, methods=[*DOMAINS_RULES], rules=DOMAINS_RULES, hooks=QUIET)
-        backend.moving.on_move(self._follow_move)
-        self.app.on("connection", self._follow_connection)
-        self.app.on("disconnect", self._forget_connection)
+        self.resolver = self.entrance.resolver
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
@@ -154,7 +132,7 @@ class Roost:
                 rates=self.rates,
                 occupancy=self.occupancy,
             ),
-            Options(max_connections=settings.max_connections, may_skip_http=self.door.is_open),
+            Options(max_connections=settings.max_connections, may_skip_http=self.entrance.door.is_open),
         )
         self.pages = Pages(settings.example)
         self.port = settings.port
@@ -182,7 +160,7 @@ class Roost:
                 for change in await backend.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
             await backend.control.runner.start()
-            roost.hosts.resolve = roost.app.resolve_host
+            roost.entrance.hosts.resolve = roost.app.resolve_host
             await roost._listen(stack)
             roost._resources = stack.pop_all()
             return roost
@@ -237,7 +215,7 @@ class Roost:
         await self.slots.prepare()
         self.slots.start()
         stack.push_async_callback(self.slots.stop)
-        stack.push_async_callback(end, asyncio.create_task(self.verification.run(), name="domains"))
+        stack.push_async_callback(end, asyncio.create_task(self.entrance.verification.run(), name="domains"))
         await self.backend.tenants.prepare_own_collections()
         await self.backend.tenants.prepare_catalogue()
         await self.people.start(stack)
@@ -305,7 +283,7 @@ class Roost:
 
     def _web_app(self) -> web.Application:
         web_app = web.Application(
-            client_max_size=MAX_BODY, middlewares=[self.door.middleware(self.engine.options.path)]
+            client_max_size=MAX_BODY, middlewares=[self.entrance.door.middleware(self.engine.options.path)]
         )
         self.engine.attach(web_app)
         health = Health(self.backend.deployment, self.connections)

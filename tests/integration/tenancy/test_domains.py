@@ -200,7 +200,7 @@ async def test_a_removed_host_is_held_until_it_leads_elsewhere_or_is_proved_anew
     await called(roost, "acme", "verify", data={"_id": claimed["_id"]})
     await called(roost, "acme", "remove", id=claimed["_id"])
     later = datetime.now(UTC) + RECHECK + timedelta(minutes=1)
-    assert await roost.verification.review(later) == 1
+    assert await roost.entrance.verification.review(later) == 1
     documents = roost.backend.deployment.client[f"{roost.settings.database}_control"]["domains"]
     assert await documents.count_documents({"host": HOST, "held": True}) == 1
     assert await status(roost) == 404
@@ -211,7 +211,7 @@ async def test_a_removed_host_is_held_until_it_leads_elsewhere_or_is_proved_anew
     await called(roost, "globex", "remove", id=taken["_id"])
     # and when it leads elsewhere, nobody's claim to it is left.
     dns.zone[HOST, "A"] = [THEIRS]
-    await roost.verification.review(later + RECHECK)
+    await roost.entrance.verification.review(later + RECHECK)
     assert await documents.count_documents({"host": HOST, "held": True}) == 0
 
 
@@ -222,8 +222,8 @@ async def test_proofs_are_looked_for_again(roost: Roost, dns: NameServer) -> Non
     assert (await called(roost, "acme", "verify", data={"_id": claimed["_id"]}))["state"] == "verified"
     now = datetime.now(UTC)
     publish(dns, claimed)
-    assert await roost.verification.review(now) == 0
-    assert await roost.verification.review(now + RECHECK + timedelta(minutes=1)) == 1
+    assert await roost.entrance.verification.review(now) == 0
+    assert await roost.entrance.verification.review(now + RECHECK + timedelta(minutes=1)) == 1
     assert (await called(roost, "acme", "get", id=claimed["_id"]))["state"] == "active"
 
     del dns.zone[claimed["challenge"]["name"], "TXT"]
@@ -244,7 +244,7 @@ async def test_proofs_are_looked_for_again(roost: Roost, dns: NameServer) -> Non
 async def test_without_an_answer_nothing_changes(roosts: StartRoost, dns: NameServer) -> None:
     """SD-7: 503."""
     roost = await roosts(base_hosts=(BASE,), dns_servers=(dns.address,))
-    roost.dns.patience = 0.2
+    roost.entrance.dns.patience = 0.2
     claimed = await called(roost, "acme", "create", data={"host": HOST})
     publish(dns, claimed)
     await called(roost, "acme", "verify", data={"_id": claimed["_id"]})
@@ -253,7 +253,7 @@ async def test_without_an_answer_nothing_changes(roosts: StartRoost, dns: NameSe
         await called(roost, "acme", "verify", data={"_id": claimed["_id"]})
     assert raised.value.code == 503
     later = datetime.now(UTC) + RECHECK + timedelta(minutes=1)
-    assert await roost.verification.review(later) == 1
+    assert await roost.entrance.verification.review(later) == 1
     assert (await called(roost, "acme", "get", id=claimed["_id"]))["state"] == "active"
 
 

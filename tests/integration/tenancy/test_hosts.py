@@ -238,7 +238,7 @@ async def test_a_plug_in_may_tell_which_app_a_host_means(roosts: StartRoost) -> 
                 return "A b"
         return {"first": "acme"}.get(label)
 
-    roost.hosts.resolve = resolve
+    roost.entrance.hosts.resolve = resolve
     assert await meant(roost, "first.roost.example") == "acme"
     assert await meant(roost, "shop.example") == "globex"
     assert await meant(roost, "evil.example") == UNKNOWN
