@@ -122,9 +122,10 @@ class Settings(BaseSettings):
     )
     heartbeat: float = Field(
         10.0,
-        ge=0.1,
-        le=15.0,
-        description="Seconds between two heartbeats of a process that holds sockets of apps with a limit.",
+        ge=2.0,
+        le=20.0,
+        description="Seconds after which a process says again how many sockets it holds of apps with a limit. One that is "
+        "silent half as long again is taken for dead.",
     )
     dns_servers: Annotated[tuple[str, ...], NoDecode] = Field(
         (),

@@ -24,7 +24,7 @@ CONTROL_FIELDS: Final[Mapping[str, str]] = {
     "tenant_secrets": "_id.app_id",
     "signing_keys": "app_id",
     "domains": "app_id",
-    "connection_slots": "app_id",
+    "connection_slots": "_id",
     "sync_state": "target",
     "rate_buckets": "_id.app_id",
     "quota_counters": "_id.app_id",

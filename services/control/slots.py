@@ -1,15 +1,13 @@
 """Slots: how many connections a tenant has over all nodes, reserved before one is accepted.
 
 One document per tenant counts by node. A reservation adds one if there is room, in one atomic step. Everything else a node says
-is how many it holds, exactly: after connections have gone, after a doubt, and with each heartbeat. So whatever was lost on the
-way is put right, and the share of a node that has stopped beating is given back by the others.
+is how many it holds, exactly: after connections have gone, after a doubt, and every ten seconds. So whatever was lost on the
+way is put right, and the share of a node that has fallen silent is given back by the others.
 """
 
 from __future__ import annotations
 
 import asyncio
-import secrets
-import time
 from collections import defaultdict
 from collections.abc import Hashable, Iterable
 from typing import Any
@@ -18,6 +16,7 @@ import structlog
 from pymongo.errors import DuplicateKeyError
 
 from hooks.errors import FeathersError, TooManyRequests
+from services.control.nodes import Nodes
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -26,12 +25,10 @@ from services.tasks import end
 log = structlog.get_logger()
 
 COLLECTION = "connection_slots"
-NODES = "nodes"
 BEAT = 10.0
-"""Seconds between two heartbeats."""
-MISSED = 3
-"""Heartbeats after which a node is taken for dead."""
-FORGOTTEN = 24 * 60 * 60
+"""Seconds after which a node says again what it holds."""
+MISSED = 1.5
+"""Times that long after which a node that is silent is taken for dead."""
 MOST = 10_000
 """Tenants that are looked at for the shares of dead nodes."""
 
@@ -39,28 +36,21 @@ MOST = 10_000
 class Slots:
     """The slots that this node holds, by tenant and holder."""
 
-    def __init__(self, deployment: Deployment, *, database: str, beat: float = BEAT, node: str | None = None) -> None:
+    def __init__(self, deployment: Deployment, nodes: Nodes, *, database: str, beat: float = BEAT) -> None:
         self._deployment = deployment
+        self._nodes = nodes
         self._control = control_database(database)
         self._beat = beat
-        self.node = node or secrets.token_hex(8)
+        self.node = _key(nodes.id)
         self._held: defaultdict[str, set[Hashable]] = defaultdict(set)
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._telling: dict[str, asyncio.Task[None]] = {}
-        self._alive_until = 0.0
         self._was_full = False
         """Somebody found no room since the last sweep: a dead node may hold it."""
         self._beating: asyncio.Task[None] | None = None
 
-    async def prepare(self) -> None:
-        """Has nodes that are long gone forgotten."""
-        try:
-            await self._nodes.create_index([("heartbeat", 1)], name="gone", expireAfterSeconds=FORGOTTEN)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
-
     def start(self) -> None:
-        """Begins to beat."""
+        """Begins to say, again and again, what this node holds."""
         self._beating = asyncio.create_task(self._run(), name="slots")
 
     async def stop(self) -> None:
@@ -87,7 +77,6 @@ class Slots:
             raise _full(app_id, limit)
         async with self._locks[app_id]:
             try:
-                await self._be_alive()
                 await self._slots.find_one_and_update(
                     {"_id": app_id, "total": {"$lt": limit}},
                     {"$inc": {"total": 1, f"nodes.{self.node}": 1}},
@@ -121,7 +110,6 @@ class Slots:
         """
         async with self._locks[app_id]:
             self._held[app_id].update(holders)
-            await self._be_alive()
             await self._tell(app_id)
             return await self.total(app_id)
 
@@ -139,12 +127,9 @@ class Slots:
 
     async def sweep(self) -> int:
         """Gives back what dead nodes held; how much that was."""
-        late = {"$subtract": ["$$NOW", int(self._beat * MISSED * 1000)]}
         given = 0
         try:
-            alive = {
-                found["_id"] async for found in self._nodes.find({"$expr": {"$gte": ["$heartbeat", late]}}, {"_id": 1})
-            }
+            alive = {_key(node.id) for node in await self._nodes.all() if node.silent < self._beat * MISSED}
             async for found in self._slots.find({"total": {"$gt": 0}}, limit=MOST, max_time_ms=5000):
                 for node in found["nodes"].keys() - alive - {self.node}:
                     share = found["nodes"][node]
@@ -163,30 +148,16 @@ class Slots:
             try:
                 await self._once()
             except FeathersError as error:
-                log.warning("slots: no heartbeat", error=type(error).__name__)
+                log.warning("slots: not counted", error=type(error).__name__)
             await asyncio.sleep(self._beat)
 
     async def _once(self) -> None:
-        if self._held:
-            await self._heartbeat()
-            for app_id in [*self._held]:
-                async with self._locks[app_id]:
-                    await self._tell(app_id)
+        for app_id in [*self._held]:
+            async with self._locks[app_id]:
+                await self._tell(app_id)
         if self._held or self._was_full:
             self._was_full = False
             await self.sweep()
-
-    async def _be_alive(self) -> None:
-        if time.monotonic() >= self._alive_until:
-            await self._heartbeat()
-
-    async def _heartbeat(self) -> None:
-        began = time.monotonic()
-        try:
-            await self._nodes.update_one({"_id": self.node}, {"$currentDate": {"heartbeat": True}}, upsert=True)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
-        self._alive_until = began + self._beat
 
     def _doubt(self, app_id: str) -> None:
         """What the database counts for this node may be wrong: it is told, once for all doubts of a moment."""
@@ -199,7 +170,7 @@ class Slots:
             async with self._locks[app_id]:
                 await self._tell(app_id)
         except FeathersError as error:
-            # The next heartbeat tells it.
+            # It is told again soon.
             log.warning("slots: not given back yet", tenant=app_id, error=type(error).__name__)
 
     async def _tell(self, app_id: str) -> None:
@@ -219,9 +190,10 @@ class Slots:
     def _slots(self) -> Any:
         return self._deployment.client[self._control][COLLECTION]
 
-    @property
-    def _nodes(self) -> Any:
-        return self._deployment.client[self._control][NODES]
+
+def _key(node: str) -> str:
+    """A node's name as a field's."""
+    return node.replace(".", "_").replace("$", "_")
 
 
 def _full(app_id: str, limit: int) -> TooManyRequests:
