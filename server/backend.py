@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
+import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -27,6 +29,7 @@ from services.control.nodes import Nodes
 from services.control.own_rules import OwnRules
 from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
+from services.control.tails import Tails
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
@@ -57,6 +60,9 @@ class Backend:
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.configuration = Configuration(deployment, database=settings.database, control_plane=settings.control_plane)
         self.own_rules = OwnRules(deployment, database=settings.database)
+        self.node = uuid.uuid4().hex[:8]
+        """Names this process among those that share the database."""
+        self.tails = Tails(deployment, database=settings.database)
         self.job_store = MongoJobStore(deployment, database=settings.database)
         self.rate_store = MongoRateStore(deployment, database=settings.database)
         self.quota_store = MongoQuotaStore(deployment, database=settings.database)
@@ -132,13 +138,22 @@ async def open_backend(
         stack.push_async_callback(deployment.close)
         backend = Backend(settings, deployment, master, uri=uri, listeners=listeners)
         stack.push_async_callback(backend.clients.close)
-        await backend.key_store.prepare()
-        await backend.secrets.prepare()
-        await backend.job_store.prepare()
-        await backend.rate_store.prepare()
-        await backend.quota_store.prepare()
-        await backend.domains.prepare()
-        await backend.nodes.prepare()
+        # Side by side: each waits for the database's journal.
+        await asyncio.gather(
+            *(
+                store.prepare()
+                for store in (
+                    backend.key_store,
+                    backend.secrets,
+                    backend.tails,
+                    backend.job_store,
+                    backend.rate_store,
+                    backend.quota_store,
+                    backend.domains,
+                    backend.nodes,
+                )
+            )
+        )
         if joins:
             stack.push_async_callback(backend.moving.stop)
             await backend.moving.start()

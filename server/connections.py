@@ -84,6 +84,10 @@ class Connections:
         """How many are connected."""
         return sum(len(own) for own in self._by_tenant.values())
 
+    def count_of(self, tenant_id: str) -> int:
+        """How many of one tenant are connected."""
+        return len(self._by_tenant.get(tenant_id, ()))
+
     def refresh(self, tenant: Tenant) -> None:
         """Gives the tenant's connections its new snapshot.
 

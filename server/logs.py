@@ -7,14 +7,25 @@ import logging
 import sys
 from collections.abc import MutableMapping
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, Protocol
 
 import structlog
 
+from hooks.context import Record
 from hooks.tenant import current_tenant
+
+
+class Caller(Protocol):
+    """Whoever calls."""
+
+    @property
+    def user(self) -> Record | None: ...
+
 
 call_id: ContextVar[str] = ContextVar("roost_call")
 """Names one call in all of its log lines."""
+caller: ContextVar[Caller] = ContextVar("roost_caller")
+"""The connection or the params of the call: whose `user` it is, when a line is written."""
 
 _calls = itertools.count(1)
 
@@ -29,7 +40,7 @@ def configure(level: str = "info", format: str = "auto") -> None:
     as_json = format == "json" or (format == "auto" and not sys.stderr.isatty())
     renderer = structlog.processors.JSONRenderer() if as_json else _console()
     shared: list[Any] = [
-        _add_call,
+        add_call,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]
@@ -54,10 +65,14 @@ def configure(level: str = "info", format: str = "auto") -> None:
         logging.getLogger(name).setLevel(max(threshold, logging.WARNING))
 
 
-def _add_call(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def add_call(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor: names the tenant, the call and the user of whatever goes on."""
     try:
         event.setdefault("tenant", current_tenant().id)
         event.setdefault("call", call_id.get())
+        user = caller.get().user
+        if user is not None:
+            event.setdefault("user", str(user["_id"]))
     except LookupError:
         pass
     return event

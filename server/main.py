@@ -17,6 +17,7 @@ from hooks.tenancy import enforce_app_id, inject_app_id
 from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
 from server.backend import Backend, StartError, make_admin, open_backend
+from server.background import Background
 from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
@@ -35,24 +36,22 @@ from server.querystring import MAX_LENGTH
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
+from server.telemetry.station import Station
+from server.telemetry.traces import NoTracing, Traces
 from services import rooms
 from services.accounts.hooks import hush_users
-from services.application import Application, Storage
+from services.application import Application, Event, Storage
 from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
 from services.control.catalogue import Catalogue
 from services.control.slots import Slots
 from services.control.tenants import control_database
+from services.database.command_spans import CommandSpans
 from services.database.schema import CollectionSchema
 from services.declaration import Declaration
 from services.declared import DeclaredServices
-from services.jobs.clock import Clock
 from services.jobs.queue import Jobs
-from services.jobs.service import JOBS_RULES, JobsService
-from services.jobs.service import METHODS as JOBS_METHODS
-from services.jobs.service import PATH as JOBS
-from services.jobs.worker import Worker
 from services.limits.quotas import PATH as QUOTAS
 from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
@@ -72,7 +71,7 @@ LAST_ANSWERS = 5.0
 class Roost:
     """A running server. Made by `start`, ended by `stop`."""
 
-    def __init__(self, backend: Backend, resources: AsyncExitStack) -> None:
+    def __init__(self, backend: Backend, resources: AsyncExitStack, traces: Traces | None = None) -> None:
         settings = backend.settings
         deployment = backend.deployment
         self.settings = settings
@@ -91,11 +90,14 @@ class Roost:
         self.app.declared = DeclaredServices(self.app, isolation)
         self.rates = Rates(backend.rate_store)
         self.quotas = Quotas(backend.quota_store)
-        self.app.deliver = hush_users(Publisher(self.app.publishers, self.rates.charge))
+        self.addresses = Addresses(settings.trusted_proxies)
+        self.telemetry = Station(backend, self.connections, self.addresses, traces)
+        self.app.observe = self.telemetry.observer
+        sent = (self.telemetry.observer.event, self._charge_event)
+        self.app.deliver = hush_users(Publisher(self.app.publishers, *sent))
         self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas)]}})
         self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
-        self.addresses = Addresses(settings.trusted_proxies)
         self.outbound = Outbound(allow_private=settings.outbound_private)
         self.jobs = self.app.jobs = Jobs(backend.job_store, control_plane=settings.control_plane)
         self.people = People(
@@ -115,10 +117,7 @@ class Roost:
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
-        jobs_service = self.app.use(JOBS, JobsService(self.jobs), methods=JOBS_METHODS, rules=JOBS_RULES, hooks=QUIET)
-        self.jobs.on_change(lambda tenant, event, job: jobs_service.emit(event, job, tenant=tenant))
-        self.worker = Worker(self.jobs, self.catalogue.get, self.people.holds)
-        self.clock = Clock(self.jobs, backend.tenants.all)
+        self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         backend.control.follow(lambda: self.app.tenants)
@@ -149,9 +148,12 @@ class Roost:
             StartError: no MongoDB, no master key, a taken port, or a module that does not configure.
             FeathersError: the database refuses.
         """
+        traces = _traces(settings)
+        if traces is not None:
+            listeners = [*listeners, CommandSpans(traces)]
         async with AsyncExitStack() as stack:
             backend = await stack.enter_async_context(open_backend(settings, listeners))
-            roost = cls(backend, stack)
+            roost = cls(backend, stack, traces)
             for module in settings.modules:
                 await configure(roost.app, module)
             control_plane = await backend.found()
@@ -224,10 +226,8 @@ class Roost:
         stack.push_async_callback(self.app.teardown)
         stack.push_async_callback(self.quotas.stop)
         stack.push_async_callback(self.rates.stop)
-        await self.worker.start()
-        stack.push_async_callback(self.worker.stop)
-        await self.clock.start()
-        stack.push_async_callback(self.clock.stop)
+        await self.telemetry.start(stack)
+        await self.background.start(stack)
         web_app = self._web_app()
         runner = Listener(
             web_app,
@@ -280,6 +280,9 @@ class Roost:
         await self.engine.drain(LAST_CALLS)
         await self.engine.close()
 
+    def _charge_event(self, event: Event, sockets: int) -> None:
+        self.rates.charge(event.tenant, "broadcast", sockets)
+
     def _web_app(self) -> web.Application:
         web_app = web.Application(
             client_max_size=MAX_BODY, middlewares=[self.entrance.door.middleware(self.engine.options.path)]
@@ -289,6 +292,7 @@ class Roost:
         web_app.router.add_get("/health", health.health)
         web_app.router.add_get("/ready", health.ready)
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.resolver, self.backend.keys).handle)
+        self.telemetry.attach(web_app)
         self.pages.attach(web_app)
         OAuth(
             self.app,
@@ -322,3 +326,10 @@ TENANCY_HOOKS: dict[str, Any] = {
     }
 }
 """Around every service of every tenant."""
+
+
+def _traces(settings: Settings) -> Traces | None:
+    try:
+        return Traces() if settings.tracing else None
+    except NoTracing as error:
+        raise StartError(f"ROOST_TRACING: {error}") from error

@@ -17,11 +17,8 @@ from services.publishing import Publishers
 AT_ONCE = 250
 """Sockets that are written to before others may go on: about two milliseconds."""
 
-Charge = Callable[[Tenant, str, int], None]
-
-
-def _free(tenant: Tenant, kind: str, cost: int) -> None:
-    """Events cost nothing."""
+Sent = Callable[[Event, int], None]
+"""Hears of an event, and of how many sockets it was sent to."""
 
 
 @dataclass(slots=True)
@@ -39,10 +36,10 @@ class Publisher:
     wait for it, and so arrive in order.
     """
 
-    def __init__(self, publishers: Publishers, charge: Charge = _free) -> None:
-        """`charge` hears of how many an event was sent to."""
+    def __init__(self, publishers: Publishers, *sent: Sent) -> None:
+        """`sent` are those who want to know of each event that has gone out."""
         self._publishers = publishers
-        self._charge = charge
+        self._sent = sent
         self._busy: dict[str, _Turn] = {}
 
     async def __call__(self, event: Event) -> None:
@@ -67,7 +64,8 @@ class Publisher:
                 member.socket.write(frame)
         else:
             await self._send_in_turns(tenant.id, reached)
-        self._charge(tenant, "broadcast", len(reached))
+        for hear in self._sent:
+            hear(event, len(reached))
 
     async def _send_in_turns(self, tenant_id: str, reached: Mapping[Connection, Frame]) -> None:
         """Sends to some, lets others go on, and comes back; whoever has become somebody else meanwhile gets nothing."""

@@ -112,6 +112,7 @@ class Rest:
             if token is not None:
                 await self._app.authenticate(params)
             check_stranger(tenant, [], is_verified=params.authenticated)
+        logs.caller.set(params)
         async with self._connections.gate(tenant.id):
             context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)

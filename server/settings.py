@@ -142,6 +142,14 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )
+    metrics_token: SecretStr | None = Field(
+        None,
+        min_length=16,
+        description="The bearer token that requests for /metrics need; without it, only this machine gets them.",
+    )
+    tracing: bool = Field(
+        False, description="Whether calls and commands are traced by OpenTelemetry, which the extra `tracing` installs."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="The least level that is logged."
     )

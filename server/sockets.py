@@ -132,6 +132,7 @@ class Sockets:
         """Answers a call: `(None, result)` or `(error,)`."""
         connection: Connection = socket.connection
         call_token = logs.call_id.set(logs.next_call_id())
+        caller_token = logs.caller.set(connection)
         try:
             with tenant_scope(connection.tenant):
                 try:
@@ -141,9 +142,10 @@ class Sockets:
                         self._connections.note_refusal(connection)
                     return (error.to_json(),)
                 except Exception as error:
-                    log.exception("call failed", method=name[:MAX_METHOD], user=user_of(connection))
+                    log.exception("call failed", method=name[:MAX_METHOD])
                     return (to_feathers_error(error).to_json(),)
         finally:
+            logs.caller.reset(caller_token)
             logs.call_id.reset(call_token)
 
     async def _run(self, connection: Connection, method: str, arguments: Sequence[Any]) -> Any:
@@ -174,8 +176,3 @@ class Sockets:
         context = await self._app.call(arguments[0], method, params, id=values.get("id"), data=data)
         result = answer(context)
         return None if result is UNSET else result
-
-
-def user_of(connection: Connection) -> str | None:
-    """The id of the connection's user, for log lines."""
-    return None if connection.user is None else str(connection.user["_id"])

@@ -53,6 +53,7 @@ class Event:
 Deliver = Callable[[Event], Awaitable[None] | None]
 """Brings an event to the tenant's subscribers."""
 Authenticator = Callable[[Params], Awaitable[None]]
+Observe = Callable[[HookContext, Registration], Awaitable[None]]
 LifecycleHook = Callable[["Application", Next], Awaitable[None]]
 """`async (app, next)`: around the set-up or the end of all services."""
 
@@ -97,6 +98,8 @@ class Application:
         self.channels = Channels()
         self.readers = Readers(self.channels)
         self.publishers = Publishers(self.channels, self.readers)
+        self.observe: Observe | None = None
+        """Runs calls from outside in place of the application, to measure them."""
         self.authenticator: Authenticator | None = None
         self.resolve_host: HostResolver | None = None
         self.storage: Storage | None = None
@@ -296,7 +299,11 @@ class Application:
             data=data,
             event=EVENTS.get(method),
         )
-        await registration.chain(method)(context)
+        observe = self.observe
+        if observe is None or params.provider is None:
+            await registration.chain(method)(context)
+        else:
+            await observe(context, registration)
         if context.event is not None:
             await self._tell(registration, context)
         return context

@@ -14,6 +14,7 @@ from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.configuration import tenants
 from server.cli.keys import keys
 from server.cli.secrets import secrets
+from server.cli.tail import tail
 from server.cli.users import users
 from server.documents.typescript import typescript
 from server.main import Roost
@@ -33,6 +34,7 @@ cli.add_typer(tenants, name="tenants")
 cli.add_typer(users, name="users")
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.command()(tail)
 
 
 @cli.command()

@@ -52,7 +52,7 @@ async def test_a_server_that_never_answers_holds_up_no_call_and_no_end(roosts: S
             await Person(roost, "mailed").sign_up(ADA)
             assert (await Person(roost, "mailed").ask("reset-request", email=ADA))["status"] == "accepted"
             await accepted.wait()
-        await roost.worker.stop(0)
+        await roost.background.worker.stop(0)
 
 
 async def test_settings_that_cannot_work_are_told_at_the_start(roosts: StartRoost) -> None:
