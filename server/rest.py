@@ -69,8 +69,7 @@ class Rest:
             origins = origins_of(request)
             check_origin(tenant, origins)
             cors = readable(origins)
-            with tenant_scope(tenant):
-                response = await self._call(request, tenant, token)
+            response = await self._run(request, tenant, token)
         except FeathersError as error:
             response = _error(error)
             if response.status == 405:
@@ -88,6 +87,17 @@ class Rest:
         if "Access-Control-Request-Method" not in request.headers:
             raise MethodNotAllowed("Method 'OPTIONS' is only for CORS preflight requests")
         return preflight(tenant, origins_of(request))
+
+    async def _run(self, request: web.Request, tenant: Tenant, token: str | None) -> web.Response:
+        """The call in the scope of its tenant, where what is logged bears its name."""
+        with tenant_scope(tenant):
+            try:
+                return await self._call(request, tenant, token)
+            except FeathersError:
+                raise
+            except Exception as error:
+                log.exception("request failed", method=request.method)
+                raise to_feathers_error(error) from error
 
     async def _call(self, request: web.Request, tenant: Tenant, token: str | None) -> web.Response:
         service, path, id = self._target(request, tenant)
