@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import Coroutine
+from contextvars import Context
+from typing import Any, TypeVar
 
 import structlog
 
 log = structlog.get_logger()
+
+T = TypeVar("T")
+
+
+def detached(work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+    """A task that goes on beyond the call which has begun it, and carries nothing of it: no tenant either."""
+    return asyncio.create_task(work, name=name, context=Context())
 
 
 async def end(task: asyncio.Task[Any]) -> None:

@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from hooks.errors import FeathersError, Unavailable
-from services.tasks import end
+from services.tasks import detached, end
 
 log = structlog.get_logger()
 
@@ -76,7 +76,7 @@ class Loads(Generic[_Key, _Value]):
         if load is None:
             if len(self._loads) >= self._most:
                 raise Unavailable("Too many apps are looked up at once: try again")
-            load = self._loads[key] = _Load(asyncio.create_task(self._run(key), name="catalogue load"))
+            load = self._loads[key] = _Load(detached(self._run(key), "catalogue load"))
             load.task.add_done_callback(lambda _: self._ended(key))
         return load
 

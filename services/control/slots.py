@@ -20,7 +20,7 @@ from services.control.nodes import Nodes
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
-from services.tasks import end
+from services.tasks import detached, end
 
 log = structlog.get_logger()
 
@@ -162,7 +162,7 @@ class Slots:
     def _doubt(self, app_id: str) -> None:
         """What the database counts for this node may be wrong: it is told, once for all doubts of a moment."""
         if app_id not in self._telling:
-            task = self._telling[app_id] = asyncio.create_task(self._settle(app_id), name="slots settle")
+            task = self._telling[app_id] = detached(self._settle(app_id), "slots settle")
             task.add_done_callback(lambda _: self._telling.pop(app_id, None))
 
     async def _settle(self, app_id: str) -> None:
