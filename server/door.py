@@ -16,7 +16,7 @@ from server.resolver import Resolver
 
 log = structlog.get_logger()
 
-PROBES = frozenset({"/health", "/ready"})
+PROBES = frozenset({"/health", "/ready", "/metrics"})
 """They are asked by address."""
 
 
