@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+import statistics
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -46,6 +47,21 @@ def mann_whitney(one: Sequence[float], other: Sequence[float]) -> float:
     if deviation == 0:
         return 1.0
     return math.erfc(max(0.0, abs(u - m * n / 2) - 0.5) / deviation / math.sqrt(2))
+
+
+def alike(
+    one: Sequence[float], other: Sequence[float], *, seconds: float = 0.005, unseen: float = 0.0
+) -> tuple[bool, str]:
+    """Whether the times tell nothing: their medians differ by less than `seconds`, and by no pattern; and what was found.
+
+    On a machine that others keep busy everything takes longer: then a tenth of it counts. A pattern within `unseen` seconds
+    is none that anybody sees over a network.
+    """
+    medians = statistics.median(one), statistics.median(other)
+    difference, likely = abs(medians[0] - medians[1]), mann_whitney(one, other)
+    is_small = difference < max(seconds, min(medians) / 10)
+    told = f"p = {likely:.3f}, medians {medians[0] * 1000:.3f} and {medians[1] * 1000:.3f} ms"
+    return is_small and (likely > 0.01 or difference < unseen), told
 
 
 def percentile(values: Sequence[float], part: float) -> float:
