@@ -170,6 +170,8 @@ class Tenant:
     allowed_origins: frozenset[str] = frozenset()
     auth: AuthSettings = AuthSettings()
     placement: Placement = Placement()
+    leftover: Placement | None = None
+    """Where data of the tenant is besides: what a move that is not finalized has left, or has begun to make."""
     frozen: bool = False
     """Whether the data is on its way to another placement and cannot be written for a moment."""
     services: Mapping[str, Any] = field(default_factory=dict)

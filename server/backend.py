@@ -24,6 +24,10 @@ from services.control.domains import Domains
 from services.control.founding import AnotherControlPlane
 from services.control.jobs import MongoJobStore
 from services.control.keys import MongoKeyStore
+from services.control.moves.entry import Entries as MoveEntries
+from services.control.moves.moves import Moves
+from services.control.moves.steps import MoveSteps
+from services.control.moves.switch import Switch
 from services.control.moving import Moving
 from services.control.nodes import Nodes
 from services.control.own_rules import OwnRules
@@ -78,6 +82,22 @@ class Backend:
         self.moving = Moving(deployment, self.nodes, self.writes, database=settings.database)
         self.audit = Audit(self.isolation, days=settings.audit_days)
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit)
+        self.moves = self._moves(deployment, settings.database)
+
+    def _moves(self, deployment: Deployment, database: str) -> Moves:
+        entries = MoveEntries(deployment, database=database)
+        switch = Switch(entries, self.nodes)
+        control = self.control
+        MoveSteps(self.tenants, entries, self.placements, switch, self.audit).hand_in(control.sagas)
+        return Moves(
+            self.tenants,
+            control.operations,
+            control.runner,
+            control.sagas,
+            entries=entries,
+            placements=self.placements,
+            database=database,
+        )
 
     async def found(self) -> Tenant:
         """The control plane's tenant, made if there is none yet.

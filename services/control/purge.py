@@ -81,6 +81,8 @@ class Purge:
                 await progress(name, count)
         if tenant.placement.model != SHARED:
             await self._placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
+        if tenant.leftover is not None:
+            await self._placements.provider(tenant.leftover).deprovision(tenant, tenant.leftover)
 
     async def control(self, tenant: Tenant, *names: str) -> None:
         """Deletes what these collections of the control plane's database have of the tenant; without names, all of them."""

@@ -17,6 +17,10 @@ PROVISION = "provision"
 DELETE = "delete"
 SUSPEND = "suspend"
 RESUME = "resume"
+PROMOTE = "promote"
+"""Brings a tenant's data to another placement, whatever the direction."""
+FINALIZE = "finalize"
+"""Deletes what a move has left behind."""
 
 ORDER: Mapping[str, tuple[str, ...]] = {
     PROVISION: (
@@ -53,6 +57,8 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     ),
     SUSPEND: ("suspend", "sockets"),
     RESUME: ("resume",),
+    PROMOTE: ("preflight", "mark", "copy", "follow", "switch", "retain"),
+    FINALIZE: ("purge-source", "proof"),
 }
 """The steps of each kind (CP-21, CP-25). Those that nobody has handed in are left out."""
 

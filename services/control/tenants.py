@@ -300,6 +300,13 @@ class Tenants:
         return self._deployment.client[self._control][COLLECTION]
 
 
+def _leftover(document: Mapping[str, Any]) -> Placement | None:
+    move = document.get("migration")
+    if move is None:
+        return None
+    return Placement(**(move["target"] if document["placement"] == move["source"] else move["source"]))
+
+
 def _own_uri(declared: TenantDeclaration) -> str | None:
     """The connection string in the environment variable that a declaration names.
 
@@ -326,6 +333,7 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         allowed_origins=frozenset(document.get("allowed_origins", ())),
         auth=auth_settings(document.get("auth", {})),
         placement=Placement(**placement),
+        leftover=_leftover(document),
         frozen=document.get("migration", {}).get("phase") == FROZEN,
         services=service_declarations(document.get("services", {})),
         is_control_plane=document.get("control_plane", False),

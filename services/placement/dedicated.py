@@ -11,6 +11,7 @@ import secrets
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import parse_qsl, quote, urlencode
@@ -30,8 +31,8 @@ log = structlog.get_logger()
 
 DEFAULT = "default"
 """The cluster that `ROOST_MONGODB_URI` names."""
-USER = "database-user"
-"""The name of the secret in which a database user's name and password are kept."""
+USER = "user."
+"""Stands before a database's name in the name of the secret that its user's name and password are kept in."""
 MOST_CREDENTIALS = 10_000
 _LONGEST_NAME = 50
 
@@ -200,15 +201,17 @@ class DatabaseProvider(DedicatedProvider):
             status = await handle.deployment.client.admin.command("connectionStatus")
             if not status["authInfo"]["authenticatedUsers"]:
                 return placement
-            known = await self._credentials.get(tenant.id, USER)
-            login = json.loads(known.value) if known is not None else None
-            if login is None or login["user"] != placement.database:
+            secret = USER + placement.database
+            known = await self._credentials.get(tenant.id, secret)
+            if known is None:
                 login = {"user": placement.database, "password": secrets.token_urlsafe(32)}
-                await self._credentials.put(tenant.id, USER, json.dumps(login))
+                await self._credentials.put(tenant.id, secret, json.dumps(login))
+            else:
+                login = json.loads(known.value)
             await _ensure_user(handle.raw, login, placement.database)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
-        return Placement(placement.model, placement.cluster, placement.database, USER, placement.region)
+        return replace(placement, credentials_ref=secret)
 
     async def _drop(self, handle: Handle, tenant: Tenant, placement: Placement) -> None:
         try:
@@ -216,6 +219,8 @@ class DatabaseProvider(DedicatedProvider):
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         await super()._drop(handle, tenant, placement)
+        if placement.credentials_ref is not None:
+            await self._credentials.forget(tenant.id, placement.credentials_ref)
 
 
 class ClusterProvider(DedicatedProvider):

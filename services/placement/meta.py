@@ -86,8 +86,8 @@ def check_served(found: Document, app_id: str) -> None:
     if version < MIN_SUPPORTED or version // 100 > SCHEMA_VERSION // 100:
         log.error("a database has a schema that cannot be served", tenant=app_id, version=version)
         raise unavailable("The app's database is not of the server's version: its operator has to migrate it")
-    if "deleted_at" in found:
-        raise unavailable("The app's database is being deleted")
+    if "deleted_at" in found or "moved_at" in found:
+        raise unavailable("The app's data is not in this database any more")
 
 
 def fingerprint(schemas: Iterable[CollectionSchema]) -> str:

@@ -12,7 +12,8 @@ META = "_meta"
 """What a tenant's own database says of itself; no record of anybody."""
 _HARMLESS = frozenset(
     "hello ismaster ping create createIndexes collMod listCollections listIndexes endSessions getMore killCursors "
-    "commitTransaction abortTransaction drop dropDatabase usersInfo createUser updateUser dropAllUsersFromDatabase".split()
+    "commitTransaction abortTransaction drop dropDatabase "
+    "usersInfo createUser updateUser dropAllUsersFromDatabase collStats dbStats".split()
 )
 _SYSTEM = frozenset({"admin", "local", "config"})
 

@@ -17,7 +17,6 @@ from hooks.errors import Conflict
 from server.main import Roost
 from services.authentication.directory import Directory
 from services.authentication.identities import Identities
-from services.isolation import Isolation
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import is_in, refresh, refused, sign_up, status, tenant_of
 from tests.support.client import Rest, connect, rest
@@ -197,7 +196,7 @@ async def test_a_login_that_meets_the_removal_of_its_user_begins_anew(roosts: St
             return made
 
     directory = Unlucky(roost.app)
-    identities = Identities(Isolation(roost.backend.deployment), directory)
+    identities = Identities(roost.backend.isolation, directory)
     user = await identities.user_of(params, "https://idp.example", "ada")
     assert str(user["_id"]) != directory.removed
     assert await identities.user_of(params, "https://idp.example", "ada") == user

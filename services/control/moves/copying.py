@@ -1,0 +1,200 @@
+"""Copying: a tenant's records at one place are made equal to those at another, byte for byte.
+
+Everything here goes by *level*, not by event: what is written to the target is what the source has at that moment. So a
+record may be copied twice, and a change heard of late, without harm; and whatever was interrupted begins anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+from collections.abc import AsyncIterator, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bson import CodecOptions, MaxKey
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, ReplaceOne
+from pymongo.errors import BulkWriteError
+
+from hooks.errors import Conflict, Unavailable
+from services.placement.shared import collections
+
+BATCH = 200
+"""Records that are read and written at a time."""
+PATIENCE = 5.0
+"""Seconds after which what was read is too old to be written: another process may have taken over in the meantime."""
+MARKS = "_moves"
+"""The collection of the source in which marks are made: see `services/control/moves/tail.py`."""
+_DUPLICATE = 11000
+_RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+
+Id = bytes
+"""A bound id as it is encoded."""
+
+
+@dataclass(slots=True)
+class Compared:
+    """What a pass over one collection has found."""
+
+    documents: int = 0
+    mended: int = 0
+    hash: str = ""
+    """SHA-256 of all records at the source, in the order of their ids."""
+
+
+@dataclass(slots=True)
+class Pair:
+    """A tenant's records at two places. Made for one move; `late` are those that could not be written yet."""
+
+    app_id: str
+    source: Any
+    target: Any
+    rate: int = 0
+    """Records in a second, at most; 0 is as many as can be."""
+    late: dict[str, dict[Id, None]] = field(default_factory=dict)
+
+    async def names(self) -> list[str]:
+        """All collections at either place, so that none can be forgotten."""
+        found = {*await collections(self.source), *await collections(self.target)}
+        return sorted(found - {MARKS})
+
+    async def make_equal(self, name: str) -> Compared:
+        """Goes through a collection in the order of ids, and mends whatever differs."""
+        outcome = Compared()
+        digest = hashlib.sha256()
+        async for documents, others in self._side_by_side(name):
+            began = time.monotonic()
+            for document in documents.values():
+                digest.update(document)
+            differing = [*_differing(documents, others)]
+            await self.copy(name, differing)
+            outcome.documents += len(documents)
+            outcome.mended += len(differing)
+            if self.rate:
+                await asyncio.sleep(max(0.0, len(documents) / self.rate - (time.monotonic() - began)))
+        outcome.hash = digest.hexdigest()
+        return outcome
+
+    async def copy(self, name: str, ids: Iterable[Id]) -> None:
+        """Makes these records at the target what they are at the source now. What a unique index refuses comes later."""
+        todo = [*ids]
+        for start in range(0, len(todo), BATCH):
+            refused = await self._write(name, todo[start : start + BATCH])
+            late = self.late.setdefault(name, {})
+            for id in todo[start : start + BATCH]:
+                late.pop(id, None)
+            late.update(dict.fromkeys(refused))
+
+    async def settle(self) -> None:
+        """Writes what a unique index has refused: first all of it goes, for two records may have swapped their values.
+
+        Raises:
+            Conflict: the target has an index that the records do not agree with.
+        """
+        for name, late in self.late.items():
+            ids = [*late]
+            if not ids:
+                continue
+            await self.target[name].bulk_write([DeleteOne(self._one(id)) for id in ids], ordered=False)
+            late.clear()
+            await self.copy(name, ids)
+            if late:
+                raise Conflict(f"'{name}' has {len(late)} records that a unique index of the target refuses")
+
+    async def differences(self, name: str, ids: Sequence[Id] | None = None) -> int:
+        """How many records differ, of these or of all. What is about to expire is nobody's difference."""
+        soon = datetime.now(UTC) + timedelta(seconds=2)
+        fields = await self._expiring(name)
+        found = 0
+        async for documents, others in self._side_by_side(name) if ids is None else self._these(name, ids):
+            for id in _differing(documents, others):
+                document = RawBSONDocument(documents.get(id) or others[id], _RAW)
+                found += not any(_expires(document, field, seconds, soon) for field, seconds in fields.items())
+        return found
+
+    async def _write(self, name: str, ids: Sequence[Id]) -> list[Id]:
+        """Those that a unique index has refused."""
+        began = time.monotonic()
+        documents = await _find(self.source[name], {"app_id": self.app_id, "_id": {"$in": [*map(_decoded, ids)]}})
+        changes: list[Any] = [
+            ReplaceOne(self._one(id), RawBSONDocument(documents[id], _RAW), upsert=True)
+            if id in documents
+            else DeleteOne(self._one(id))
+            for id in ids
+        ]
+        if time.monotonic() - began > PATIENCE:
+            raise Unavailable("The records to copy were read too long ago")
+        try:
+            await self.target[name].bulk_write(changes, ordered=False)
+        except BulkWriteError as error:
+            failures = error.details["writeErrors"] if error.details else []
+            if not failures or any(failure["code"] != _DUPLICATE for failure in failures):
+                raise
+            return [ids[failure["index"]] for failure in failures]
+        return []
+
+    async def _side_by_side(self, name: str) -> AsyncIterator[tuple[dict[Id, bytes], dict[Id, bytes]]]:
+        """The records at both places, a range of ids at a time."""
+        least: Any = {"a": self.app_id}
+        most: Any = {"a": self.app_id, "i": MaxKey()}
+        while True:
+            documents = await _find(self.source[name], self._range(least, most), limit=BATCH)
+            is_last = len(documents) < BATCH
+            reached = most if is_last else _decoded([*documents][-1])
+            others = await _find(self.target[name], self._range(least, reached, "$lt" if is_last else "$lte"))
+            yield documents, others
+            if is_last:
+                return
+            least = reached
+
+    async def _these(self, name: str, ids: Sequence[Id]) -> AsyncIterator[tuple[dict[Id, bytes], dict[Id, bytes]]]:
+        for start in range(0, len(ids), BATCH):
+            chosen = {"app_id": self.app_id, "_id": {"$in": [*map(_decoded, ids[start : start + BATCH])]}}
+            yield await _find(self.source[name], chosen), await _find(self.target[name], chosen)
+
+    def _range(self, least: Any, most: Any, below: str = "$lt") -> dict[str, Any]:
+        return {"app_id": self.app_id, "_id": {"$gt": least, below: most}}
+
+    def _one(self, id: Id) -> dict[str, Any]:
+        return {"_id": _decoded(id), "app_id": self.app_id}
+
+    async def _expiring(self, name: str) -> dict[str, int]:
+        """The fields by which the database itself deletes records, with their seconds."""
+        indexes = await self.source[name].index_information()
+        return {
+            index["key"][0][0]: int(index["expireAfterSeconds"])
+            for index in indexes.values()
+            if "expireAfterSeconds" in index
+        }
+
+
+def _differing(documents: dict[Id, bytes], others: dict[Id, bytes]) -> Iterable[Id]:
+    for id, document in documents.items():
+        if others.get(id) != document:
+            yield id
+    for id in others:
+        if id not in documents:
+            yield id
+
+
+def _expires(document: RawBSONDocument, field: str, seconds: int, soon: datetime) -> bool:
+    at = document.get(field)
+    return isinstance(at, datetime) and at.replace(tzinfo=UTC) + timedelta(seconds=seconds) <= soon
+
+
+def encoded(id: RawBSONDocument) -> Id:
+    """A bound id that was read raw, as a key."""
+    return bytes(id.raw)
+
+
+def _decoded(id: Id) -> RawBSONDocument:
+    return RawBSONDocument(id, _RAW)
+
+
+async def _find(collection: Any, filter: dict[str, Any], limit: int = 0) -> dict[Id, bytes]:
+    raw = collection.with_options(codec_options=_RAW)
+    cursor = raw.find(filter, sort=[("_id", 1)], limit=limit, max_time_ms=2500)
+    return {encoded(document["_id"]): bytes(document.raw) for document in await cursor.to_list()}

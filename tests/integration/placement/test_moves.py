@@ -1,0 +1,169 @@
+"""8.2.11, MG-4, MG-5: an app's data is moved between the isolation models while the app goes on working."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from hooks.context import Params
+from hooks.errors import BadRequest, Conflict, Unavailable
+from server.main import Roost
+from services.control.moves.moves import Destination
+from tests.conftest import StartRoost
+from tests.integration.placement.moving import TO, contents, ended, finalize, move
+from tests.integration.rules.people import keep, make_user, tenant_of
+from tests.support.client import connect, outcome
+from tests.support.placed import cluster_settings, raw
+
+
+@pytest.fixture
+async def roost(roosts: StartRoost) -> Roost:
+    """A server that knows the other cluster, with a user and some records in both apps."""
+    started = await roosts(**cluster_settings())
+    for app_id, name in (("acme", {"username": "ada"}), ("globex", {"email": "ada@globex.example"})):
+        data = {**name, "password": "secret-123"}
+        await started.app.call("users", "create", Params(tenant=await tenant_of(started, app_id)), data=data)
+        await keep(started, app_id, "notes", *({"_id": f"note-{n}", "text": "x" * n, "n": n} for n in range(450)))
+        await keep(started, app_id, "messages", {"text": "one", "n": 2**40, "deep": {"b": [1.5, None], "a": True}})
+    return started
+
+
+async def test_a_move_there_and_back_changes_nothing_but_the_place(roost: Roost) -> None:
+    """Shared -> database -> cluster -> shared: the records are the same bytes, the socket stays, the login too."""
+    before, others = await contents(roost, "acme"), await contents(roost, "globex")
+    assert len(before["notes"]) == 450
+    async with connect(roost, "acme") as ada:
+        await ada.login("ada")
+        for model in ("database", "cluster", "shared"):
+            moved = await move(roost, "acme", model)
+            assert moved.notes["evidence"]["notes"]["documents"] == 450
+            assert len(moved.notes["evidence"]["notes"]["hash"]) == 64
+            tenant = await tenant_of(roost, "acme")
+            assert (tenant.placement.model, tenant.status) == (model, "ready")
+            after = await contents(roost, "acme")
+            assert {name: after[name] for name in before if name != "sessions"} == {
+                name: before[name] for name in before if name != "sessions"
+            }
+            assert (await ada.call("get", "notes", "note-7", {}))["n"] == 7
+            made = await ada.call("create", "notes", {"text": model}, {})
+            await ada.call("remove", "notes", made["_id"], {})
+            done = await finalize(roost, "acme")
+            assert done.notes["purged"] > 450
+            assert done.notes["proof"]["left"] == 0
+        assert ada.connected
+        assert (await ada.call("find", "messages", {}))["total"] == 1
+    assert await contents(roost, "globex") == others
+
+
+async def test_until_it_is_finalized_a_move_is_taken_back_with_all_that_is_new(roost: Roost) -> None:
+    tenant = await tenant_of(roost, "acme")
+    await move(roost, "acme", "database")
+    there = (await tenant_of(roost, "acme")).placement
+    async with connect(roost, "acme") as ada:
+        await ada.call("create", "notes", {"_id": "new", "text": "made there"}, {})
+        await ada.call("patch", "notes", "note-1", {"text": "changed there"}, {})
+        await ada.call("remove", "notes", "note-2", {})
+        back = await roost.backend.moves.rollback("acme")
+        assert back is not None
+        assert (await ended(roost, back)).error is None
+        assert (await tenant_of(roost, "acme")).placement == tenant.placement
+        assert (await ada.call("get", "notes", "new", {}))["text"] == "made there"
+        assert (await ada.call("get", "notes", "note-1", {}))["text"] == "changed there"
+        assert (await outcome(ada, "get", "notes", "note-2", {})).code == 404
+    await finalize(roost, "acme")
+    provider = roost.backend.placements.provider(there)
+    async with provider.administer(tenant, there) as handle:
+        assert there.database not in await handle.deployment.client.list_database_names()
+
+
+async def test_what_cannot_be_moved_is_said_before_anything_is_changed(roost: Roost) -> None:
+    moves, before = roost.backend.moves, await tenant_of(roost, "acme")
+    for wanted, error in (
+        (Destination("shared"), BadRequest),
+        (Destination("d1"), BadRequest),
+        (Destination("database", "nowhere"), Unavailable),
+        (Destination("cluster", credential="none"), Unavailable),
+    ):
+        with pytest.raises(error):
+            await moves.plan("acme", wanted)
+    with pytest.raises(BadRequest, match="control plane"):
+        await moves.plan(roost.settings.control_plane, TO["database"])
+    for ask in (moves.rollback, moves.finalize, moves.resume):
+        with pytest.raises(Conflict):
+            await ask("acme")
+    target, weight = await moves.plan("acme", TO["database"])
+    assert weight.collections["notes"] == 450
+    assert weight.documents >= 452
+    assert await tenant_of(roost, "acme") == before
+    async with roost.backend.placements.provider(target).administer(before, target) as handle:
+        assert target.database not in await handle.deployment.client.list_database_names()
+
+
+async def test_one_move_at_a_time_and_its_leftovers_first(roost: Roost) -> None:
+    first = await roost.backend.moves.promote("acme", TO["database"])
+    with pytest.raises(Conflict):
+        await roost.backend.moves.promote("acme", TO["database"])
+    assert (await ended(roost, first)).error is None
+    with pytest.raises(Conflict, match="finalize"):
+        await roost.backend.moves.promote("acme", Destination("shared"))
+    with pytest.raises(Conflict, match="--now"):
+        await roost.backend.moves.finalize("acme")
+
+
+async def test_records_that_swap_unique_values_meanwhile_are_moved(roost: Roost) -> None:
+    """What a unique index of the target refuses in between is settled at the end."""
+    tenant = await tenant_of(roost, "acme")
+    users = roost.backend.isolation.collection(tenant, "users")
+    one, two = [await make_user(roost, "acme", name) for name in ("eve", "zoe")]
+    operation = await roost.backend.moves.promote("acme", TO["database"])
+    # Swapped behind the copy, or before it: whichever is first, the target meets a name twice.
+    for chosen, name in ((one, "middle"), (two, "eve"), (one, "zoe")):
+        await users.find_one_and_update({"_id": chosen["_id"]}, {"$set": {"username": name, "username_key": name}})
+    assert (await ended(roost, operation)).error is None
+    kept = roost.backend.isolation.collection(await tenant_of(roost, "acme"), "users")
+    assert {record["username"] for record in await kept.find({"_id": {"$in": [one["_id"], two["_id"]]}})} == {
+        "eve",
+        "zoe",
+    }
+    [found] = await kept.find({"username_key": "zoe"})
+    assert found["_id"] == one["_id"]
+
+
+async def test_what_a_target_cannot_hold_ends_the_move_and_not_the_app(roosts: StartRoost) -> None:
+    """Back into the shared database, where another app's unique index stands in the way: the app stays where it is."""
+    declared = """
+tenants:
+  - id: acme
+    services: {things: {rules: {default: public}}}
+  - id: globex
+    services: {things: {unique: [[code]], rules: {default: public}}}
+"""
+    roost = await roosts(declared, **cluster_settings())
+    await move(roost, "acme", "database")
+    await finalize(roost, "acme")
+    await keep(roost, "acme", "things", {"code": "same"}, {"code": "same"})
+    operation = await roost.backend.moves.promote("acme", TO["shared"])
+    for _ in range(200):
+        found = await roost.backend.control.operations.get(operation.id)
+        if found is not None and found.error is not None:
+            break
+        await asyncio.sleep(0.05)
+    assert found is not None
+    assert found.error is not None
+    assert "unique index" in found.error["message"]
+    async with connect(roost, "acme") as ada:
+        await ada.call("create", "things", {"code": "other"}, {})
+    async with asyncio.timeout(20):
+        while found is not None and found.is_active:
+            try:
+                assert await roost.backend.moves.rollback("acme") is None
+                break
+            except Conflict:
+                await asyncio.sleep(0.1)
+    tenant = await roost.backend.tenants.get("acme")
+    assert tenant is not None
+    assert (tenant.placement.model, tenant.status) == ("database", "ready")
+    await finalize(roost, "acme")
+    async with raw(roost, "globex") as shared:
+        assert await shared["things"].count_documents({"app_id": "acme"}) == 0
