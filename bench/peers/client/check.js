@@ -88,7 +88,7 @@ async function check() {
   await refused(first.messages.get(made._id), 404)
 
   const thief = connect(two, ['websocket'])
-  await refused(thief.app.authenticate({ strategy: 'jwt', accessToken }), 401)
+  await refused(thief.app.authenticate({ strategy: 'jwt', accessToken }), 401, 403)
   await refused(thief.messages.find({ query: {} }), 401)
   await refused(connect(one, ['websocket']).messages.find({ query: {} }), 401)
 
