@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
@@ -262,12 +262,14 @@ class Roost:
         tenant = self.catalogue.peek(app_id)
         return None if tenant is None else tenant.placement
 
-    async def _follow_connection(self, connection: Connection) -> None:
-        await self.people.changes.follow(connection.tenant)
+    def _follow_connection(self, connection: Connection) -> Awaitable[None] | None:
+        placement = self._home(connection.tenant.id) or connection.tenant.placement
+        # What is shared is heard in any case: there is no task for each connection.
+        return None if placement.model == "shared" else self.people.changes.follow(connection.tenant)
 
-    async def _forget_connection(self, connection: Connection) -> None:
-        if not self.connections.has(connection.tenant.id):
-            await self.people.changes.release(connection.tenant.id)
+    def _forget_connection(self, connection: Connection) -> Awaitable[None] | None:
+        id = connection.tenant.id
+        return None if self.connections.has(id) else self.people.changes.release(id)
 
     async def _follow_move(self, tenant: Tenant) -> None:
         """Changes of a tenant's records are heard where they are now, before the first of them can happen there."""

@@ -20,6 +20,7 @@ class Hub:
     """The sockets of an engine, its tasks, its one timer."""
 
     def __init__(self, handlers: Handlers, options: Options) -> None:
+        self.loop = asyncio.get_running_loop()
         self.handlers = handlers
         self.options = options
         self.wheel = Wheel()
@@ -40,7 +41,7 @@ class Hub:
 
     def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Runs a coroutine, which must not raise, as a task that is kept until it is done."""
-        task = asyncio.get_running_loop().create_task(work)
+        task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
@@ -51,7 +52,7 @@ class Hub:
         """
         self._unsent.append(websocket)
         if len(self._unsent) == 1:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self.loop.call_soon(self._flush)
 
     def forget(self, socket: Socket) -> None:
         """A socket is gone."""

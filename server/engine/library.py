@@ -107,7 +107,7 @@ class Library(engineio.AsyncServer):  # type: ignore[misc]
         hub = self.hub
         if not data.startswith(self._plain) or hub.full or hub.options.allow_origin is not None:
             return False
-        handshake = read_handshake(data, transport, asyncio.get_running_loop())
+        handshake = read_handshake(data, transport, hub.loop)
         if handshake is None:
             return False
         if hub.options.may_skip_http is not None and not hub.options.may_skip_http(handshake):

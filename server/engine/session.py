@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-
 from server.engine import frames, log
 from server.engine.carrier import Carrier
 from server.engine.hub import Hub
@@ -25,7 +23,7 @@ class Session:
         self.open = True
         self.held = False
         self.slot = 0
-        self._ping_at = asyncio.get_running_loop().time() + hub.options.ping_interval
+        self._ping_at = self.hub.loop.time() + hub.options.ping_interval
         self._pong_by = 0.0
         hub.wheel.put(self, hub.options.handshake_timeout)
 
@@ -43,7 +41,7 @@ class Session:
         elif kind == _PONG:
             if self._pong_by:
                 self._pong_by = 0.0
-                self._ping_at = asyncio.get_running_loop().time() + self.hub.options.ping_interval
+                self._ping_at = self.hub.loop.time() + self.hub.options.ping_interval
         elif kind == _CLOSE:
             self.end("client disconnect", frames.NORMAL)
         elif kind != _NOOP:
@@ -74,7 +72,7 @@ class Session:
         """Reads on, and gives the client the whole time to answer a ping that it could not answer meanwhile."""
         self.held = False
         if self._pong_by:
-            self._pong_by = asyncio.get_running_loop().time() + self.hub.options.ping_timeout
+            self._pong_by = self.hub.loop.time() + self.hub.options.ping_timeout
         self.carrier.release()
 
     def change_carrier(self, carrier: Carrier) -> None:

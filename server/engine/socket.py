@@ -105,7 +105,7 @@ class Socket(Session):
         self.hub.forget(self)
         if accepted:
             # Not at once: whoever ends it may be in the middle of something.
-            asyncio.get_running_loop().call_soon(self._tell_end, reason)
+            self.hub.loop.call_soon(self._tell_end, reason)
 
     def resume(self) -> None:
         """Goes on with the answers and the calls that waited for the client to read."""

@@ -41,7 +41,7 @@ class Taken(web.Response):
 class Handshake:
     """A request for a websocket that was read before aiohttp made a request of it."""
 
-    __slots__ = ("_transport", "early", "headers", "query")
+    __slots__ = ("early", "headers", "query", "remote")
 
     def __init__(
         self, query: MultiMapping[str], headers: MultiMapping[str], early: bytes, transport: asyncio.Transport
@@ -50,13 +50,8 @@ class Handshake:
         self.headers = headers
         self.early = early
         """Frames that came with the request."""
-        self._transport = transport
-
-    @property
-    def remote(self) -> str | None:
-        """The address of the peer, if it has one."""
-        peer = self._transport.get_extra_info("peername")
-        return str(peer[0]) if isinstance(peer, tuple) else peer
+        peer = transport.get_extra_info("peername")
+        self.remote: str | None = str(peer[0]) if isinstance(peer, tuple) else peer
 
 
 def read_handshake(data: bytes, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> Handshake | None:

@@ -102,7 +102,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
                     transport.resume_reading()
         else:
             transport.close()
-        self._goodbye = asyncio.get_running_loop().call_later(GOODBYE, transport.abort)
+        self._goodbye = self._hub.loop.call_later(GOODBYE, transport.abort)
 
     def abort(self) -> None:
         self._leave()
@@ -135,7 +135,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
         if stall.add(size, pending):
             self.receiver.end("slow consumer")
         elif not stall.watched and stall.is_over(pending):
-            stall.start_watch(asyncio.get_running_loop().time(), pending)
+            stall.start_watch(self._hub.loop.time(), pending)
             self.receiver.watch(self._hub.options.slow_after)
 
     def _leave(self) -> None:
@@ -156,9 +156,7 @@ class WebSocket(FrameReader, asyncio.Protocol):
             self.receiver.fail(str(violation), violation.code)
 
     def pause_writing(self) -> None:
-        self._stall = Stall(
-            self._hub.options, asyncio.get_running_loop().time(), self._transport.get_write_buffer_size()
-        )
+        self._stall = Stall(self._hub.options, self._hub.loop.time(), self._transport.get_write_buffer_size())
 
     def resume_writing(self) -> None:
         self._stall = None

@@ -24,18 +24,19 @@ class Wheel:
     """Members in the order in which they are due, reviewed by a single timer that rests while there are none."""
 
     def __init__(self) -> None:
+        # Kept, since to ask for the running loop is a system call: it looks whether the process is still the same.
+        self._loop = asyncio.get_running_loop()
         self._slots: dict[int, dict[Member, None]] = {}
         self._reached = 0
         self._timer: asyncio.TimerHandle | None = None
 
     def put(self, member: Member, delay: float) -> None:
         """Has the member reviewed in so many seconds, instead of whenever it was to be before."""
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._loop.time()
         self.remove(member)
         if self._timer is None:
             self._reached = int(now / STEP)
-            self._timer = loop.call_later(STEP, self._turn, loop)
+            self._timer = self._loop.call_later(STEP, self._turn)
         slot = max(int((now + delay) / STEP), self._reached) + 1
         member.slot = slot
         self._slots.setdefault(slot, {})[member] = None
@@ -49,8 +50,8 @@ class Wheel:
                 del self._slots[member.slot]
         member.slot = 0
 
-    def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
-        now = loop.time()
+    def _turn(self) -> None:
+        now = self._loop.time()
         until = int(now / STEP)
         while self._reached < until:
             self._reached += 1
@@ -60,4 +61,4 @@ class Wheel:
                     delay = member.review(now)
                     if delay > 0 and not member.slot:
                         self.put(member, delay)
-        self._timer = loop.call_later(STEP, self._turn, loop) if self._slots else None
+        self._timer = self._loop.call_later(STEP, self._turn) if self._slots else None
