@@ -40,20 +40,20 @@ def named(query: MultiMapping[str], headers: MultiMapping[str], auth: Any = None
         BadRequest: one that is no text, different ones, or one twice.
     """
     return Named(
-        _one(APP_ID, query, headers.getall(HEADER, []), auth),
-        _one(TENANT, query, headers.getall(KEY_HEADER, []), auth),
+        _one(APP_ID, HEADER, query, headers, auth),
+        _one(TENANT, KEY_HEADER, query, headers, auth),
     )
 
 
-def _one(name: str, query: MultiMapping[str], headers: list[str], auth: Any) -> str | None:
+def _one(name: str, header: str, query: MultiMapping[str], headers: MultiMapping[str], auth: Any) -> str | None:
     asked = query.getall(name, [])
     if len(asked) > 1:
         raise BadRequest(f"{name} is given twice")
-    given: list[Any] = [*asked, *headers]
+    given: list[Any] = [*asked, *headers.getall(header, [])]
     if isinstance(auth, Mapping) and name in auth:
         given.append(auth[name])
     if not all(isinstance(value, str) and value for value in given):
-        raise BadRequest(f"No app is named: {name} must be a text")
+        raise BadRequest(f"No app is named: {name}, or the header {header}, must be a text")
     if len(set(given)) > 1:
         raise BadRequest("Different apps are named in one request")
     return given[0] if given else None
