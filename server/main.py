@@ -33,6 +33,7 @@ from server.pages import Pages
 from server.people import QUIET, People
 from server.publish import Publisher, dismiss, tell_ending
 from server.querystring import MAX_LENGTH
+from server.relay import Relay
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
 from server.sockets import Sockets
@@ -44,6 +45,9 @@ from services.application import Application, Event, Storage
 from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
+from services.bus.envelope import Bus
+from services.bus.redis import NoRedis, RedisBus
+from services.control.bus import MongoBus
 from services.control.catalogue import Catalogue
 from services.control.slots import Slots
 from services.control.tenants import control_database
@@ -94,7 +98,15 @@ class Roost:
         self.telemetry = Station(backend, self.connections, self.addresses, traces)
         self.app.observe = self.telemetry.observer
         sent = (self.telemetry.observer.event, self._charge_event)
-        self.app.deliver = hush_users(Publisher(self.app.publishers, *sent))
+        self.bus = _bus(backend)
+        self.relay = Relay(
+            self.app,
+            self.bus,
+            Publisher(self.app.publishers, *sent),
+            catalogue=self.catalogue,
+            connections=self.connections,
+        )
+        self.app.deliver = hush_users(self.relay)
         self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas)]}})
         self.app.hooks({"before": {"all": [enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
@@ -226,6 +238,8 @@ class Roost:
         stack.push_async_callback(self.app.teardown)
         stack.push_async_callback(self.quotas.stop)
         stack.push_async_callback(self.rates.stop)
+        await self.bus.start(self.relay.hear)
+        stack.push_async_callback(self.bus.stop)
         await self.telemetry.start(stack)
         await self.background.start(stack)
         web_app = self._web_app()
@@ -335,3 +349,13 @@ def _traces(settings: Settings) -> Traces | None:
         return Traces() if settings.tracing else None
     except NoTracing as error:
         raise StartError(f"ROOST_TRACING: {error}") from error
+
+
+def _bus(backend: Backend) -> Bus:
+    settings = backend.settings
+    if settings.bus is None:
+        return MongoBus(backend.deployment, backend.nodes, database=settings.database)
+    try:
+        return RedisBus(settings.bus.get_secret_value(), database=settings.database)
+    except NoRedis as error:
+        raise StartError(f"ROOST_BUS: {error}") from error

@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )
+    bus: SecretStr | None = Field(
+        None,
+        description="The Redis by which nodes tell each other of events, `redis://host:port`; without it, MongoDB does.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,

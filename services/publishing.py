@@ -65,7 +65,7 @@ class Publishers:
                     Group(event, record if channel.data is UNSET else channel.data, channel.connections)
                     for channel in _own(_flatten(chosen), context.tenant.id)
                 ]
-        if registration.hidden and event == "patched" and _is_unseen(registration, context.data):
+        if is_unseen(registration, event, context.data):
             return []
         if registration.audience.channel is None:
             return self._by_record(registration, event, record, context)
@@ -86,7 +86,7 @@ class Publishers:
     def _by_record(self, registration: Registration, event: str, record: Any, context: HookContext) -> list[Group]:
         guard = context.params.guard
         id = record.get("_id") if isinstance(record, Mapping) else None
-        seen = _written(id, record, context)
+        seen = written(id, record, context)
         if seen is None:
             return []
         readers = self._readers_of(registration, context.tenant.id, seen)
@@ -102,7 +102,7 @@ class Publishers:
         return registration.audience.of(record, tenant_id, self._channels, self._readers)
 
 
-def _written(id: Any, record: Any, context: HookContext) -> Record | None:
+def written(id: Any, record: Any, context: HookContext) -> Record | None:
     """The record of an event as it is kept, whatever hooks have made of it; None when nobody can tell."""
     guard = context.params.guard
     if guard is None or not guard.after:
@@ -113,13 +113,21 @@ def _written(id: Any, record: Any, context: HookContext) -> Record | None:
     return guard.after.get(id)
 
 
-def _is_unseen(registration: Registration, data: Any) -> bool:
+def is_unseen(registration: Registration, event: str, data: Any) -> bool:
     """Whether a patch has changed nothing but hidden fields: an event would tell that it did."""
-    if not isinstance(data, Mapping):
+    if not registration.hidden or event != "patched" or not isinstance(data, Mapping):
         return False
     changes = [path for key, value in data.items() for path in (value if key[:1] == "$" else (key,))]
     fields = {path.partition(".")[0] for path in changes} - {FIELD}
     return bool(fields) and fields <= registration.hidden and fields.isdisjoint(registration.audience.fields)
+
+
+def deciding(registration: Registration, record: Record) -> Record:
+    """What of a record decides who hears of it, and its id."""
+    fields = {path.partition(".")[0] for path in registration.audience.fields} | {*_id_of(registration, record)}
+    if registration.rooms is not None:
+        fields.add(registration.rooms.by)
+    return {field: record[field] for field in fields if field in record}
 
 
 def _room(registration: Registration, record: Any) -> str | None:

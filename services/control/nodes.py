@@ -33,6 +33,9 @@ LAST_COMMAND = 5.0
 KEPT = 60
 """Seconds after which the database forgets a node that is silent."""
 
+DEAF = 5.0
+"""Seconds of silence after which nobody waits for a node to take note of another one."""
+
 MOST_ACKNOWLEDGED = 1000
 """Tenants of which a node says what is in force there: those that it heard of last."""
 
@@ -66,6 +69,9 @@ class Nodes:
         self._hold: Callable[[float], None] = lambda until: None
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
+        self._listens = False
+        self.peers: frozenset[str] = frozenset()
+        """The other nodes that listen to events, as of the last beat."""
 
     async def prepare(self) -> None:
         """Creates the index by which silent nodes are forgotten."""
@@ -83,6 +89,18 @@ class Nodes:
         self._hold = hold
         await self._beat()
         self._task = asyncio.create_task(self._go_on(), name="heartbeat")
+
+    async def introduce(self) -> None:
+        """Begins to listen to the events of other nodes, and returns when each of them knows of this one and sends them.
+
+        Raises:
+            FeathersError: the database cannot be asked.
+        """
+        self._listens = True
+        await self._beat()
+        while self.peers and not await self._is_known():
+            await asyncio.sleep(BEAT / 10)
+            await self._beat()
 
     async def leave(self) -> None:
         """Ends the heartbeat; others need not wait for this process any more."""
@@ -132,12 +150,40 @@ class Nodes:
         # Counted from before the command: it may have been done at any moment since.
         began = time.monotonic()
         async with self._turn:
-            change = {"seen": "$$NOW", "lease": self._lease, "acknowledged": {"$literal": dict(self._acknowledged)}}
+            if self._listens:
+                self.peers = await self._look_for_peers()
+            change = {
+                "seen": "$$NOW",
+                "lease": self._lease,
+                "acknowledged": {"$literal": dict(self._acknowledged)},
+                "listens": self._listens,
+                "peers": {"$literal": [*self.peers]},
+            }
             try:
                 await self._records.update_one({"_id": self.id}, [{"$set": change}], upsert=True)
             except DRIVER_ERRORS as error:
                 raise from_driver(error) from error
         self._hold(began + self._lease)
+
+    async def _look_for_peers(self) -> frozenset[str]:
+        try:
+            found = await self._records.find(self._others(KEPT), {"_id": 1}, max_time_ms=2000).to_list()
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        return frozenset(other["_id"] for other in found)
+
+    async def _is_known(self) -> bool:
+        """Whether every other node that listens, and is alive, has taken note of this one."""
+        strangers = {**self._others(DEAF), "peers": {"$ne": self.id}}
+        try:
+            return await self._records.find_one(strangers, {"_id": 1}, max_time_ms=2000) is None
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    def _others(self, silence: float) -> dict[str, Any]:
+        """The other nodes that listen and have been heard of within so many seconds."""
+        recent = {"$gt": ["$seen", {"$subtract": ["$$NOW", round(silence * 1000)]}]}
+        return {"_id": {"$ne": self.id}, "listens": True, "$expr": recent}
 
     @property
     def _records(self) -> Any:

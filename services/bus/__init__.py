@@ -1,0 +1,1 @@
+"""The bus: events of one node reach the sockets of all others."""
