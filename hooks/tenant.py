@@ -111,6 +111,8 @@ class AuthSettings:
     require_verified: bool = False
     password: PasswordSettings = PasswordSettings()
     email: EmailSettings = EmailSettings()
+    inherit_global_permissions_in_organizations: bool = False
+    """Whether who acts in an organization keeps the permissions that he has everywhere."""
 
     @property
     def protected(self) -> bool:

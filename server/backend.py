@@ -81,7 +81,7 @@ class Backend:
         self.nodes = Nodes(deployment, database=settings.database, lease=settings.node_lease)
         self.moving = Moving(deployment, self.nodes, self.writes, database=settings.database)
         self.audit = Audit(self.isolation, days=settings.audit_days)
-        self.control = Control(settings, deployment, self.tenants, self.keys, self.audit)
+        self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
         self.moves = self._moves(deployment, settings.database)
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:

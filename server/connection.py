@@ -11,7 +11,7 @@ from server.engine import Socket
 
 
 class Connection:
-    """One accepted socket. Its tenant never changes hands; its login may come and go."""
+    """One accepted socket. Its login may come and go, and take it into another tenant: see `Connections.switch`."""
 
     __slots__ = ("address", "authentication", "channels", "expiry", "headers", "socket", "tenant", "user")
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from typing import Literal
 
 from hooks.context import Authentication, Record
-from hooks.scopes import STRATEGY
 from hooks.tenant import Tenant
 from server.connection import Connection
 from server.engine import Gate
@@ -17,9 +16,9 @@ from services.readers import Readers
 
 _Key = tuple[str, str]
 """A tenant's id, and one that is its own."""
-Ending = Literal["expired", "ended"]
+Ending = Literal["expired", "ended", "not_a_member"]
 """Why a login is over although its client has not logged out: `expired` is its token alone, which a refresh token renews;
-`ended` is its session."""
+`ended` is its session; `not_a_member` closes the connection too: its user has left the organization in which it was."""
 
 PATIENCE = 10.0
 MOST_REFUSALS = 200
@@ -109,11 +108,15 @@ class Connections:
         if count + 1 >= MOST_REFUSALS:
             connection.socket.retire()
 
-    async def login(self, connection: Connection, authentication: Authentication, user: Record | None) -> None:
+    async def login(
+        self, connection: Connection, authentication: Authentication, user: Record | None, tenant: Tenant
+    ) -> None:
         """Makes the connection's later calls those of the user, until the token expires.
 
-        Nothing happens when the connection has gone in the meantime.
+        Nothing happens when the connection has gone in the meantime, or has gone on in another tenant.
         """
+        if connection.tenant.id != tenant.id:
+            return
         self._forget_login(connection)
         if connection.id not in self._by_tenant.get(connection.tenant.id, {}):
             return
@@ -128,44 +131,72 @@ class Connections:
         if expires is not None:
             self._arm(connection, float(expires))
 
+    async def switch(
+        self, connection: Connection, authentication: Authentication, user: Record | None, tenant: Tenant
+    ) -> None:
+        """Makes the connection one of the tenant, logged in there, in one step of the loop (TK-8).
+
+        It leaves every channel and count of the old tenant before it is in the new one. Calls that run keep the identity
+        they began with; those that wait begin with the new one.
+        """
+        if connection.id not in self._by_tenant.get(connection.tenant.id, {}):
+            return
+        self.remove(connection)
+        connection.tenant = tenant
+        self.add(connection)
+        await self.login(connection, authentication, user, tenant)
+        connection.socket.move(self.gate(tenant.id))
+
     async def logout(self, connection: Connection) -> None:
         """Makes the connection a stranger's: it leaves all channels but that of everyone; the socket stays open."""
         self._leave(connection)
 
     def expire(self, connection: Connection) -> None:
         """Logs out a connection whose access token is not good any more."""
-        self._end(connection, "expired")
+        self.end(connection, "expired")
 
     async def end_session(self, tenant_id: str, session_id: str) -> None:
         """Logs out every connection of the session."""
         for connection in self.of_session(tenant_id, session_id):
-            self._end(connection, "ended")
+            self.end(connection, "ended")
 
     async def end_user(self, tenant_id: str, user_id: str, *, but: str | None = None) -> None:
         """Logs out every connection of the user, except those of the session that `but` names."""
         for connection in self.of_user(tenant_id, user_id):
             if but is None or session_of(connection) != but:
-                self._end(connection, "ended")
+                self.end(connection, "ended")
 
     def of_user(self, tenant_id: str, user_id: str) -> list[Connection]:
-        """The connections that are logged in as this user."""
+        """The connections that are logged in as this user of the tenant, in whichever tenant they are."""
         return [*self._by_user.get((tenant_id, user_id), ())]
 
     def of_session(self, tenant_id: str, session_id: str) -> list[Connection]:
         """The connections whose access token belongs to this session."""
         return [*self._by_session.get((tenant_id, session_id), ())]
 
+    def issued_by(self, tenant_id: str) -> list[Connection]:
+        """The connections whose login a tenant has issued, in whichever tenant they are."""
+        return [one for one in self.logged_in() if one.authentication and _issuer_of(one) == tenant_id]
+
+    def concerning(self, tenant_id: str) -> list[Connection]:
+        """The connections that are logged in within a tenant, or by it."""
+        return [one for one in self.logged_in() if tenant_id in (one.tenant.id, _issuer_of(one))]
+
     def logged_in(self) -> list[Connection]:
         """All connections that are logged in."""
         return [*{connection: None for members in self._by_user.values() for connection in members}]
 
-    def update_user(self, tenant_id: str, user_id: str, user: Record) -> None:
-        """Gives the user's connections the new record."""
-        for connection in self.of_user(tenant_id, user_id):
-            self._readers.leave(connection)
-            connection.user = user
-            if AUTHENTICATED in connection.channels:
-                self._readers.enter(connection)
+    def renew(self, connection: Connection, user: Record) -> None:
+        """Gives a connection that is logged in what its user is now."""
+        self._readers.leave(connection)
+        connection.user = user
+        if AUTHENTICATED in connection.channels:
+            self._readers.enter(connection)
+
+    def dismiss(self, connection: Connection) -> None:
+        """Logs out and disconnects a client whose user has nothing to do any more where it is."""
+        self.end(connection, "not_a_member")
+        connection.socket.dismiss()
 
     def _arm(self, connection: Connection, expires: float) -> None:
         # The loop's timers are good for some weeks; a token that lives longer is looked at again by then.
@@ -178,7 +209,8 @@ class Connections:
         else:
             self.expire(connection)
 
-    def _end(self, connection: Connection, reason: Ending) -> None:
+    def end(self, connection: Connection, reason: Ending) -> None:
+        """Logs out a connection, and tells it why."""
         self._leave(connection)
         if self._tell is not None:
             self._tell(connection, reason)
@@ -189,12 +221,15 @@ class Connections:
         self._channels.join(connection, EVERYONE)
 
     def _places(self, connection: Connection) -> Iterator[tuple[dict[_Key, dict[Connection, None]], _Key]]:
-        """Where a connection is found by its login."""
-        session = session_of(connection)
+        """Where a connection is found by its login: with the tenant that has issued it, wherever it takes effect."""
+        login, session = connection.authentication, session_of(connection)
+        if login is None:
+            return
+        issuer_id = _issuer_of(connection)
         if connection.user is not None:
-            yield self._by_user, (connection.tenant.id, str(connection.user["_id"]))
+            yield self._by_user, (issuer_id, str(login.payload.get("sub", connection.user["_id"])))
         if session is not None:
-            yield self._by_session, (connection.tenant.id, session)
+            yield self._by_session, (issuer_id, session)
 
     def _forget_login(self, connection: Connection) -> None:
         self._readers.leave(connection)
@@ -210,6 +245,11 @@ class Connections:
         connection.user = None
 
 
+def _issuer_of(connection: Connection) -> str:
+    login = connection.authentication
+    return connection.tenant.id if login is None else str(login.payload.get("app_id", connection.tenant.id))
+
+
 def session_of(connection: Connection) -> str | None:
     """The session of the connection's access token, if it has one."""
     login = connection.authentication
@@ -219,4 +259,4 @@ def session_of(connection: Connection) -> str | None:
 
 def hears_all(login: Authentication) -> bool:
     """Whether a login hears what is for all who are logged in: users do, and API keys whose scope is everything."""
-    return login.strategy != STRATEGY or "*" in login.payload["scopes"]
+    return "*" in login.payload.get("scopes", "*")

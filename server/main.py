@@ -83,7 +83,12 @@ class Roost:
         self._resources = resources
         self.app = Application()
         self.connections = Connections(self.app.channels, self.app.readers, tell=tell_ending, dismiss=dismiss)
-        self.catalogue = Catalogue(deployment, database=settings.database, in_use=self.connections.has)
+        self.catalogue = Catalogue(
+            deployment,
+            database=settings.database,
+            # Tokens of the control plane are shown everywhere.
+            in_use=lambda id: id == settings.control_plane or self.connections.has(id),
+        )
         self.catalogue.on_change(self.connections.refresh)
         self.slots = Slots(deployment, backend.nodes, database=settings.database, beat=settings.heartbeat)
         self.occupancy = Occupancy(self.connections, self.slots, settings.plan_connections)
@@ -120,6 +125,7 @@ class Roost:
             outbound=self.outbound,
             jobs=self.jobs,
             home=self._home,
+            tenants=self.catalogue.get,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
         self.entrance = Entrance(

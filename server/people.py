@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 from hooks.context import HookContext, Params
@@ -13,7 +14,7 @@ from hooks.silence import silence
 from hooks.tenant import Tenant
 from server.backend import Backend, StartError
 from server.connections import Connections
-from server.logins import CHANGING, ENDING, Logins
+from server.logins import CHANGING, ENDING, GRANTING, Logins
 from server.outbound import Outbound
 from server.settings import Settings
 from services import sessions
@@ -37,9 +38,11 @@ from services.authentication.oauth_states import OAuthStates
 from services.authentication.passwords import Passwords
 from services.authentication.providers import Providers
 from services.authentication.service import AUTHENTICATION_RULES, AuthenticationService
-from services.authentication.tokens import Tokens
+from services.authentication.tokens import Issuers, Tokens
 from services.control.changes import Changes, Home
+from services.entities.grants import Grants
 from services.entities.offer import offer_entities
+from services.entities.provisioning import Memberships
 from services.entities.records import Entities
 from services.errands import Errands
 from services.isolation import Isolation
@@ -66,8 +69,9 @@ class People:
         outbound: Outbound,
         jobs: Jobs,
         home: Home,
+        tenants: Issuers,
     ) -> None:
-        """`home` tells where a tenant's data is."""
+        """`home` tells where a tenant's data is; `tenants` finds tenants by their ids, as the catalogue has them."""
         settings = backend.settings
         self._app = app
         self._isolation = isolation
@@ -75,9 +79,11 @@ class People:
         self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, connections)
         self.api_keys = ApiKeys(isolation, connections)
-        self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime)
+        self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime, issuers=tenants)
         self.directory = Directory(app)
         self.entities = Entities(isolation)
+        self.grants = Grants(self.entities, tenants)
+        self.memberships = Memberships(self.entities, self.grants, lambda: tenants(settings.control_plane))
         self.identities = Identities(isolation, self.directory)
         key_sets = KeySets(outbound.get)
         self.oauth_states = OAuthStates(isolation)
@@ -91,6 +97,8 @@ class People:
             external=ExternalStrategy(self.identities, key_sets),
             oauth=OAuthStrategy(app, self.providers, self.identities, self.directory, self.ledger),
             sessions=connections,
+            principals=self.grants,
+            issuers=tenants,
         )
         self.logins = Logins(
             connections,
@@ -100,12 +108,16 @@ class People:
             signing=backend.keys,
             sessions=self.ledger,
             keys=self.api_keys,
+            grants=self.grants,
+            entities=self.entities,
+            tenants=tenants,
         )
         self.changes = Changes(
             backend.deployment,
             database=settings.database,
             updates=CHANGING,
             deletions=ENDING,
+            insertions=GRANTING,
             placements=backend.placements,
             home=home,
         )
@@ -130,7 +142,10 @@ class People:
     async def holds(self, tenant: Tenant, user_id: str, permission: str) -> bool:
         """Whether a user of the tenant holds a permission now: for work that goes on after the call."""
         user = await self.directory.load(Params(tenant=tenant), user_id)
-        return user is not None and permission in effective(permissions_of(user[0]))
+        if user is None:
+            return False
+        by_roles = await self.grants.permissions(tenant, user_id) or frozenset()
+        return permission in effective([*permissions_of(user[0]), *by_roles])
 
     def _use_authentication(self) -> None:
         self._app.use(
@@ -167,6 +182,7 @@ class People:
             tokens=account_tokens,
             letters=letters,
             errands=self.errands,
+            follow=self.logins.follow_rights,
         )
         self._app.use(
             ACCOUNTS,
@@ -177,7 +193,11 @@ class People:
 
     def _tell_login(self, context: HookContext) -> None:
         if context.params.provider is not None:
-            self._app.happen("login", context.result, context.params)
+            params, connection = context.params, context.params.connection
+            if connection is not None and connection.tenant.id != params.tenant.id:
+                # Who has gone on in another app has logged in there.
+                params = replace(params, tenant=connection.tenant, user=connection.user)
+            self._app.happen("login", context.result, params)
 
     def _tell_logout(self, context: HookContext) -> None:
         if context.params.provider is not None:

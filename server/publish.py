@@ -55,7 +55,9 @@ class Publisher:
             is_shared = group.event == event.name and group.data is event.record
             frame = shared if is_shared else Frame(f"{path} {group.event}", group.data)
             for member in cast("Iterable[Connection]", group.connections):
-                reached.setdefault(member, frame)
+                # Who has gone on in another tenant since it was chosen hears nothing of this one.
+                if member.tenant.id == event.tenant.id:
+                    reached.setdefault(member, frame)
         tenant = event.tenant
         if not reached:
             return

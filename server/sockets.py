@@ -7,7 +7,7 @@ from typing import Any
 
 import structlog
 
-from hooks.context import UNSET, Authentication, Record
+from hooks.context import UNSET
 from hooks.errors import (
     BadRequest,
     FeathersError,
@@ -29,6 +29,7 @@ from server.handshake import bearer
 from server.occupancy import Occupancy
 from server.resolver import Resolver
 from services.application import Application, answer
+from services.authentication.principals import LoggedIn
 from services.authentication.service import AuthenticationService
 from services.limits.rates import Rates
 
@@ -108,10 +109,10 @@ class Sockets:
         # From here to the return nothing waits: no event can reach the socket before its acceptance does.
         self._connections.add(connection)
         if login is not None:
-            await self._connections.login(connection, *login)
+            await self._connections.login(connection, login.login, login.principal, tenant)
         self._app.happen("connection", connection)
 
-    async def _login(self, connection: Connection, token: str | None) -> tuple[Authentication, Record] | None:
+    async def _login(self, connection: Connection, token: str | None) -> LoggedIn | None:
         """The handshake token's login. An expired one makes a stranger: a refusal would lock its client out for good."""
         if token is None:
             return None

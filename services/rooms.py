@@ -53,6 +53,8 @@ class RoomsService(Service):
         channel = room_channel(registration.path, data.get("room"))
         if channel is None:
             raise BadRequest(_NO_ROOM)
+        if connection.tenant.id != params.tenant.id:
+            raise BadRequest("The connection has gone on in another app since this was asked")
         if channel not in connection.channels:
             if sum(1 for _ in _joined(connection)) >= MAX_ROOMS:
                 raise BadRequest(f"A connection can be in at most {MAX_ROOMS} rooms: leave one first")

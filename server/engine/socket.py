@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
+from functools import partial
 from typing import Any, Final
 
 from hooks.errors import BadRequest, GeneralError, to_feathers_error
@@ -240,11 +241,21 @@ class Socket(Session):
             return True
         if not self._parked:
             self._parked = True
-            self.gate.park(self._take_turn)
+            self.gate.park(partial(self._take_turn, self.gate))
         return False
 
-    def _take_turn(self) -> bool:
+    def move(self, gate: Gate) -> None:
+        """Has later calls pass another gate; those that run give back their places where they took them."""
+        if gate is not self.gate:
+            self.gate = gate
+            self._parked = False
+            if self._waiting:
+                self._proceed()
+
+    def _take_turn(self, gate: Gate) -> bool:
         """The gate has a place for one call."""
+        if gate is not self.gate:
+            return False
         self._parked = False
         if not self._waiting or not self._may_run():
             return False
@@ -255,10 +266,9 @@ class Socket(Session):
     def _begin(self, name: str, arguments: list[Any], ack: bytes) -> None:
         self._running += 1
         self.hub.running_calls += 1
-        self.hub.start(self._call(name, arguments, ack))
+        self.hub.start(self._call(name, arguments, ack, self.gate))
 
-    async def _call(self, name: str, arguments: list[Any], ack: bytes) -> None:
-        gate = self.gate
+    async def _call(self, name: str, arguments: list[Any], ack: bytes, gate: Gate | None) -> None:
         try:
             answer = await self.hub.handlers.call(self, name, arguments)
         except Exception as error:

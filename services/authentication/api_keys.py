@@ -39,7 +39,7 @@ LONGEST_LIFE = 10 * 366 * 24 * 60 * 60
 _LAST_USE = timedelta(seconds=60)
 
 _SCOPE = re.compile(r"\*|(\*|[A-Za-z][A-Za-z0-9_:/-]{0,255}):(\*|[A-Za-z][A-Za-z0-9_]{0,63})")
-_FORM = re.compile(r"rk_([a-z0-9-]{1,63})_([0-9a-f]{16})_([0-9a-f]{64})")
+_FORM = re.compile(r"rk_([a-z0-9_-]{1,63})_([0-9a-f]{16})_([0-9a-f]{64})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +143,13 @@ class ApiKeys:
             payload["exp"] = int(known.expires_at.timestamp())
         principal: Record = {"_id": PRINCIPAL_PREFIX + id, "permissions": [*known.scopes]}
         return Authentication(STRATEGY, form.string, payload), principal
+
+    async def find_one(self, tenant: Tenant, principal_id: str) -> ApiKey | None:
+        """The key behind a principal's id, if it still counts."""
+        known = await self._find(tenant, principal_id.removeprefix(PRINCIPAL_PREFIX))
+        if known is None or STRATEGY not in tenant.auth.strategies:
+            return None
+        return None if known.expires_at is not None and known.expires_at <= moment(self._clock()) else known
 
     async def _find(self, tenant: Tenant, id: str) -> ApiKey | None:
         place = (tenant.id, id)

@@ -55,6 +55,8 @@ class Session:
     last_use: datetime
     refresh_token: str | None = None
     """Set when it was made just now; the database has its hash alone."""
+    expires_at: datetime | None = None
+    """When it ends by itself."""
 
 
 class Ledger:
@@ -94,7 +96,9 @@ class Ledger:
             record["refresh"] = {"family": _hash(params.tenant, id, family), "secret": _hash(params.tenant, id, secret)}
             record["generation"] = 1
         await self._sessions(params.tenant).insert([record])
-        session = Session(id, user_id, valid_from, now, _token(id, family, secret) if keep else None)
+        session = Session(
+            id, user_id, valid_from, now, _token(id, family, secret) if keep else None, record["expires_at"]
+        )
         self._recent.put((params.tenant.id, id), session)
         return session
 
@@ -129,9 +133,25 @@ class Ledger:
         if found is None:
             await self._end_if_used_before(tenant, id, known["family"])
             raise NotAuthenticated(REFUSED)
-        session = Session(id, found["user_id"], found["valid_from"], now, _token(id, family, fresh))
+        session = Session(
+            id, found["user_id"], found["valid_from"], now, _token(id, family, fresh), found["expires_at"]
+        )
         self._recent.put((tenant.id, id), session)
         return session
+
+    async def of_refresh_token(self, tenant: Tenant, token: str) -> Session | None:
+        """The session of a refresh token, which stays as it is; one that was used before ends the session here too.
+
+        Raises:
+            NotAuthenticated: it has not the form of a refresh token.
+        """
+        id, family, secret = _parse(token)
+        known = {"refresh.family": _hash(tenant, id, family), "refresh.secret": _hash(tenant, id, secret)}
+        found = await self._sessions(tenant).find({"_id": id, **known, "expires_at": {"$gt": self.now()}}, limit=1)
+        if not found:
+            await self._end_if_used_before(tenant, id, known["refresh.family"])
+            return None
+        return None if self._recent.is_struck((tenant.id, id)) else _session(found[0])
 
     async def find_one(self, tenant: Tenant, payload: Mapping[str, Any]) -> Session | None:
         """The session of an access token, as far as is known without its user; None where there is none any more."""
@@ -151,13 +171,13 @@ class Ledger:
                 raise ended()
             return
         lasts = session is not None and session.user_id == payload["sub"] and is_valid(session, user)
-        if not lasts or self.has_ended(tenant, payload):
+        if not lasts or self.has_ended(payload):
             raise ended()
 
-    def has_ended(self, tenant: Tenant, payload: Mapping[str, Any]) -> bool:
-        """Whether the session of an access token is known to have ended, without any input or output."""
+    def has_ended(self, payload: Mapping[str, Any]) -> bool:
+        """Whether the session of an access token is known to have ended at its issuer, without any input or output."""
         id = payload.get("sid")
-        return isinstance(id, str) and self._recent.is_struck((tenant.id, id))
+        return isinstance(id, str) and self._recent.is_struck((str(payload["app_id"]), id))
 
     async def find(self, tenant: Tenant, user_id: str) -> list[Record]:
         """The sessions of a user, those used last first, at most 100: without hashes."""
@@ -258,7 +278,13 @@ def moment(seconds: float) -> datetime:
 
 
 def _session(record: Mapping[str, Any]) -> Session:
-    return Session(str(record["_id"]), record["user_id"], record["valid_from"], record["last_use"])
+    return Session(
+        str(record["_id"]),
+        record["user_id"],
+        record["valid_from"],
+        record["last_use"],
+        expires_at=record["expires_at"],
+    )
 
 
 def _shown(record: Record) -> Record:

@@ -8,21 +8,24 @@ from datetime import datetime
 from typing import Any
 
 from hooks.context import Authentication, Caller, Params, Record
-from hooks.errors import NotAuthenticated, NotFound
+from hooks.errors import Forbidden, NotAuthenticated, NotFound
 from hooks.scopes import PRINCIPAL_PREFIX
 from services.authentication.anonymous import AnonymousStrategy
 from services.authentication.api_keys import ApiKeys
-from services.authentication.bearer import JwtStrategy, LoggedIn
+from services.authentication.bearer import TRIES, JwtStrategy
 from services.authentication.directory import Directory
 from services.authentication.external import ExternalStrategy
 from services.authentication.ledger import Ledger, Session, ended, is_valid
 from services.authentication.local import LocalStrategy
 from services.authentication.oauth import OAuthStrategy
+from services.authentication.organization import NAME as ORGANIZATION
+from services.authentication.organization import OrganizationStrategy
 from services.authentication.passwords import Passwords
+from services.authentication.principals import LoggedIn, OwnPrincipals, Principals
 from services.authentication.refresh import RefreshStrategy
 from services.authentication.sessions import NoSessions, Sessions
 from services.authentication.strategy import Proof, Strategy
-from services.authentication.tokens import Tokens
+from services.authentication.tokens import Issuers, Tokens
 from services.base import Service
 
 AUTHENTICATION_RULES: Mapping[str, str] = {"create": "public", "remove": "authenticated"}
@@ -47,26 +50,35 @@ class AuthenticationService(Service):
         external: ExternalStrategy | None = None,
         oauth: OAuthStrategy | None = None,
         sessions: Sessions | None = None,
+        principals: Principals | None = None,
+        issuers: Issuers | None = None,
         users: str = "users",
     ) -> None:
-        """`sessions` hears of logins and logouts on live connections; `users` is the path of the users service."""
+        """`sessions` hears of logins and logouts on live connections; `users` is the path of the users service.
+
+        `principals` finds permissions and memberships, `issuers` other tenants that may have issued a token.
+        """
         self._directory = Directory(app, users)
         self._tokens = tokens
         self._ledger = ledger
         self._sessions = sessions or NoSessions()
-        self._jwt = JwtStrategy(self._directory, tokens, ledger, keys)
+        self._principals = principals or OwnPrincipals()
+        self._jwt = JwtStrategy(self._directory, tokens, ledger, keys, principals=self._principals, issuers=issuers)
         self._strategies: dict[str, Strategy] = {
             "local": LocalStrategy(self._directory, passwords),
             "jwt": self._jwt,
             "refresh": RefreshStrategy(ledger, tokens),
             "anonymous": AnonymousStrategy(self._directory),
             "api_key": keys,
+            ORGANIZATION: OrganizationStrategy(self._jwt, tokens, ledger, keys, self._principals),
         }
         if external is not None:
             self._strategies["external"] = external
         if oauth is not None:
             self._strategies["oauth"] = oauth
         self._own = frozenset(self._strategies)
+        # To go on in an organization is no way of logging in: it takes a login.
+        self._listed = self._own - {ORGANIZATION}
 
     def register(self, name: str, strategy: Strategy) -> None:
         """Adds a strategy, or replaces the one of that name. Roost's own ones are for tenants that list them alone."""
@@ -82,26 +94,28 @@ class AuthenticationService(Service):
         if not name:
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
         strategy = self._strategies.get(name) if isinstance(name, str) else None
-        if strategy is None or (name in self._own and name not in params.tenant.auth.strategies):
+        if strategy is None or (name in self._listed and name not in params.tenant.auth.strategies):
             raise NotAuthenticated("Invalid authentication information (strategy not allowed in authStrategies)")
         began = self._ledger.now()
         proof = await strategy.authenticate(data, params)
         if proof.login is not None:
-            if self._ledger.has_ended(params.tenant, proof.login.payload):
+            if self._ledger.has_ended(proof.login.payload):
                 raise ended()
             if params.connection is not None:
-                await self._sessions.login(params.connection, proof.login, proof.user)
-            return _answer(proof.login, proof.user)
+                principal = proof.user if proof.principal is None else proof.principal
+                enter = self._sessions.login if proof.tenant is None else self._sessions.switch
+                await enter(params.connection, proof.login, principal, proof.tenant or params.tenant)
+            return _answer(proof.login, proof.user, name)
         session = proof.session
         if session is None:
             keep = data.get("refresh") is True and "refresh" in params.tenant.auth.strategies
             session = await self._begin(proof, params, began, keep=keep)
-        user = await self._admit(proof, params, session, is_own=name in self._own)
+        user, principal = await self._admit(proof, params, session, is_own=name in self._own)
         token, payload = await self._tokens.issue(params.tenant, session.user_id, session.id)
         login = Authentication("jwt", token, payload)
         # The session may have ended since: then the answer comes as if it had come before, and logs nothing in.
-        if params.connection is not None and not self._ledger.has_ended(params.tenant, payload):
-            await self._sessions.login(params.connection, login, user)
+        if params.connection is not None and not self._ledger.has_ended(payload):
+            await self._sessions.login(params.connection, login, principal, params.tenant)
         shown = {"strategy": name, "payload": dict(payload)}
         answer: Record = {"accessToken": token, "authentication": shown, "user": user}
         if session.refresh_token is not None:
@@ -118,13 +132,13 @@ class AuthenticationService(Service):
         if id is not None and id != token:
             raise NotAuthenticated("Invalid access token")
         try:
-            login, user = await self._jwt.verify(token, params)
-        except NotAuthenticated:
+            found = await self._jwt.verify(token, params)
+        except (NotAuthenticated, Forbidden):
             # Expired, or the user is gone: such a login must not outlive the wish to end it either.
             await self._log_out(params, params.authentication)
             raise
-        await self._log_out(params, login)
-        return _answer(login, user)
+        await self._log_out(params, found.login)
+        return _answer(found.login, found.user)
 
     async def authenticate(self, params: Params) -> None:
         """Verifies the token of the connection or request and fills in `user`, `authentication` and `authenticated`.
@@ -132,16 +146,17 @@ class AuthenticationService(Service):
         Raises:
             NotAuthenticated: there is no token, it is not valid here and now, or its user is gone.
         """
-        params.authentication, params.user = await self._jwt.verify(_token(params), params)
+        found = await self._jwt.verify(_token(params), params)
+        params.authentication, params.user = found.login, found.principal
         params.authenticated = True
 
-    async def verify(self, params: Params, token: str) -> LoggedIn:
-        """The login that a token stands for in the tenant of `params`: for handshakes and for live connections.
+    async def verify(self, params: Params, token: str, *, live: bool = False) -> LoggedIn:
+        """The login that a token stands for in the tenant of `params`: for handshakes and, `live`, for connections.
 
         Raises:
-            NotAuthenticated: it is not valid here and now, or its user is gone.
+            NotAuthenticated: it is not valid here and now, or its user is gone. Forbidden: it is good, but not here.
         """
-        return await self._jwt.verify(token, params)
+        return await self._jwt.verify(token, params, live=live)
 
     async def _begin(self, proof: Proof, params: Params, began: datetime, *, keep: bool) -> Session:
         user_id = str(proof.user["_id"])
@@ -149,25 +164,33 @@ class AuthenticationService(Service):
             raise NotAuthenticated("Invalid login")
         return await self._ledger.begin(params, user_id, began, self._tokens.lifetime(params.tenant), keep=keep)
 
-    async def _admit(self, proof: Proof, params: Params, session: Session, *, is_own: bool) -> Record:
-        """The session's user, looked at after the session was kept: whoever ends all sessions has met one of the two."""
-        user = await self._directory.load(params, session.user_id)
+    async def _admit(self, proof: Proof, params: Params, session: Session, *, is_own: bool) -> tuple[Record, Record]:
+        """The session's user and how rules see him, looked at after the session was kept: whoever ends all sessions has
+        met one of the two.
+        """
+        claims = {"sub": session.user_id, "app_id": params.tenant.id}
+        for _ in range(TRIES):
+            grant = await self._principals.grant(params.tenant, params.tenant, claims)
+            user = await self._directory.load(params, session.user_id)
+            if not grant.is_stale:
+                break
         if user is None and not is_own:
             # A strategy of somebody's own may know people who are no records of the users service.
-            return proof.user
+            return proof.user, proof.user
         if user is None or not is_valid(session, user[0]):
             with contextlib.suppress(NotFound):
                 await self._ledger.end(params.tenant, session.id, session.user_id)
             raise ended()
-        return user[1]
+        return user[1], grant.principal(user[1])
 
     async def _log_out(self, params: Params, login: Authentication | None) -> None:
         if params.connection is not None:
             await self._sessions.logout(params.connection)
         session = login.payload.get("sid") if login is not None else None
         if login is not None and isinstance(session, str):
+            issuer = await self._jwt.issuer(params.tenant, login.payload)
             with contextlib.suppress(NotFound):
-                await self._ledger.end(params.tenant, session, login.payload["sub"])
+                await self._ledger.end(issuer, session, login.payload["sub"])
 
 
 def _token(params: Params) -> str:
@@ -177,11 +200,12 @@ def _token(params: Params) -> str:
     return token
 
 
-def _answer(login: Authentication, user: Record) -> Record:
+def _answer(login: Authentication, user: Record, strategy: str | None = None) -> Record:
+    shown = strategy if strategy == ORGANIZATION else login.strategy
     return {
         "accessToken": login.access_token,
         "authentication": {
-            "strategy": login.strategy,
+            "strategy": shown,
             "accessToken": login.access_token,
             "payload": dict(login.payload),
         },

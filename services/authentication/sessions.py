@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from hooks.context import Authentication, Record
+from hooks.tenant import Tenant
 
 
 class Sessions(Protocol):
@@ -13,10 +14,17 @@ class Sessions(Protocol):
     `connection` is what the server itself put into `params.connection`.
     """
 
-    async def login(self, connection: Any, authentication: Authentication, user: Record) -> None:
-        """Makes this the connection's login, in place of an earlier one.
+    async def login(self, connection: Any, authentication: Authentication, user: Record, tenant: Tenant) -> None:
+        """Makes this the connection's login, in place of an earlier one, unless the connection has left the tenant since.
 
-        `user` is the record as its owner may see it; `authentication.payload["exp"]` is the second of the login's end.
+        `user` is the principal, as rules see him; `authentication.payload["exp"]` is the second of the login's end.
+        """
+        ...
+
+    async def switch(self, connection: Any, authentication: Authentication, user: Record, tenant: Tenant) -> None:
+        """Makes this the connection's login in the tenant, into which the connection goes if it is in another.
+
+        All of it happens at once: nothing of the old tenant reaches the connection afterwards.
         """
         ...
 
@@ -36,7 +44,10 @@ class Sessions(Protocol):
 class NoSessions:
     """For servers without live connections."""
 
-    async def login(self, connection: Any, authentication: Authentication, user: Record) -> None:
+    async def login(self, connection: Any, authentication: Authentication, user: Record, tenant: Tenant) -> None:
+        """Nothing to tell."""
+
+    async def switch(self, connection: Any, authentication: Authentication, user: Record, tenant: Tenant) -> None:
         """Nothing to tell."""
 
     async def logout(self, connection: Any) -> None:

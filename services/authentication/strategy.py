@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hooks.context import Authentication, Params, Record
+from hooks.tenant import Tenant
 from services.authentication.ledger import Session
 
 
@@ -19,6 +20,10 @@ class Proof:
     """Set when an access token was the proof; else one is issued."""
     session: Session | None = None
     """Set when the proof belongs to a session that exists; else one is begun."""
+    principal: Record | None = None
+    """With `login`: the user as rules see him, if that is another record than `user`."""
+    tenant: Tenant | None = None
+    """With `login`: set when a live connection goes on in this tenant, which may be another than before."""
 
 
 class Strategy(Protocol):

@@ -72,10 +72,14 @@ class Changes:
         database: str,
         updates: tuple[str, ...],
         deletions: tuple[str, ...],
+        insertions: tuple[str, ...] = (),
         placements: Placements | None = None,
         home: Home = lambda app_id: None,
     ) -> None:
-        """Of the collections in `updates` every change is told, of those in `deletions` that a record is gone."""
+        """Of the collections in `updates` every change is told, of those in `deletions` that a record is gone.
+
+        Of those in `insertions` it is told besides that there is a new one.
+        """
         self._deployment = deployment
         self._placements = placements
         self._home = home
@@ -84,6 +88,7 @@ class Changes:
             "$or": [
                 {"operationType": {"$in": ["update", "replace", "delete"]}, "ns.coll": {"$in": [*updates]}},
                 {"operationType": "delete", "ns.coll": {"$in": [*deletions]}},
+                {"operationType": "insert", "ns.coll": {"$in": [*insertions]}},
                 {"operationType": "invalidate"},
             ]
         }

@@ -92,6 +92,8 @@ class AuthDeclaration(Strict):
     """Whether a password logs in only after the user's e-mail address was confirmed."""
     password: PasswordDeclaration = PasswordDeclaration()
     email: EmailDeclaration = EmailDeclaration()
+    inherit_global_permissions_in_organizations: bool = False
+    """Whether who acts in an organization keeps the permissions that he has everywhere."""
 
     @field_validator("strategies", mode="before")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hooks.context import HookContext
 from services.accounts.letters import Letters
@@ -16,6 +17,19 @@ from services.entities.registry import MEMBERS, ORGANIZATIONS, USER_ROLES
 from services.errands import Errands
 from services.isolation import Isolation
 
+Follow = Callable[[str, str | None], Awaitable[None]]
+"""Told, with a tenant's id, of each user whose rights have changed, or with None that what roles allow has."""
+_GRANTING = {
+    "members": ("created", "patched", "removed"),
+    "organizations/:org/members": ("created", "patched", "removed"),
+    "user-roles": ("created", "removed"),
+    "roles": ("removed",),
+    "roles/:role/permissions": ("created", "removed"),
+    "resource-servers": ("updated", "patched", "removed"),
+    "organizations": ("removed",),
+}
+"""The events of which live logins hear before the answer comes; of what other processes do they hear a moment later."""
+
 
 def offer_entities(
     app: Application,
@@ -26,6 +40,7 @@ def offer_entities(
     tokens: AccountTokens,
     letters: Letters,
     errands: Errands,
+    follow: Follow,
 ) -> None:
     """Registers `organizations members invitations roles permissions user-roles resource-servers clients`."""
     groups = organizations.OrganizationsService(isolation, entities)
@@ -63,6 +78,9 @@ def offer_entities(
     app.use("user-roles", given, methods=user_roles.METHODS, rules=user_roles.RULES, hooks=given.hooks())
     servers = resource_servers.ResourceServersService(isolation, entities)
     app.use("resource-servers", servers, rules=resource_servers.RULES, hooks=servers.hooks())
+    for path, events in _GRANTING.items():
+        for event in events:
+            app.service(path).on(event, _tell(follow))
     app.service("users").add_hooks({"after": {"remove": [_forget_user(entities)]}})
     pages = clients.ClientsService(isolation)
     app.use("clients", pages, rules=clients.RULES, hooks=pages.hooks())
@@ -78,3 +96,10 @@ def _forget_user(entities: Entities) -> Callable[[HookContext], Awaitable[None]]
                 await entities.of(context.tenant, entity).delete_many({"user_id": str(user["_id"])})
 
     return forget
+
+
+def _tell(follow: Follow) -> Callable[[Any, HookContext], Awaitable[None]]:
+    async def tell(record: Any, context: HookContext) -> None:
+        await follow(context.tenant.id, record.get("user_id"))
+
+    return tell

@@ -13,6 +13,7 @@ from hooks.errors import BadRequest
 from hooks.tenant import Tenant
 from services.entities.registry import REVISION, Entity
 from services.isolation import Isolation, ScopedCollection
+from services.users import COLLECTION as USERS
 
 _T = TypeVar("_T")
 
@@ -73,6 +74,10 @@ class Entities:
         wanted = [*dict.fromkeys(ids)]
         found = await self.find(tenant, entity, {"_id": {"$in": wanted}}) if wanted else []
         return {str(record["_id"]): record for record in found}
+
+    async def has_user(self, tenant: Tenant, user_id: str) -> bool:
+        """Whether there is a user of this id."""
+        return await self._isolation.collection(tenant, USERS).count({"_id": user_id}) > 0
 
     async def transaction(self, tenant: Tenant, work: Callable[[], Awaitable[_T]]) -> _T:
         """Does work on the tenant's entities whose effects are kept all together or not at all."""

@@ -120,8 +120,8 @@ async def test_what_changes_during_a_login_by_token_is_seen_by_it(roosts: StartR
     async with connect(roost, "acme") as ada:
         await ada.sign_up("ada")
         await grant(isolation, tenant, "ada", "admin")
-        _, user = await jwt.verify(ada.token, Params(tenant=tenant))
-        assert user["permissions"] == []
+        found = await jwt.verify(ada.token, Params(tenant=tenant))
+        assert found.principal["permissions"] == []
 
 
 async def test_a_login_that_has_expired_is_a_strangers_and_the_socket_stays(roosts: StartRoost) -> None:

@@ -233,7 +233,12 @@ class Sessions:
     def __init__(self) -> None:
         self.logins: dict[str, tuple[Authentication, Record]] = {}
 
-    async def login(self, connection: Connection, authentication: Authentication, user: Record) -> None:
+    async def login(self, connection: Connection, authentication: Authentication, user: Record, tenant: Tenant) -> None:
+        self.logins[connection.id] = authentication, user
+
+    async def switch(
+        self, connection: Connection, authentication: Authentication, user: Record, tenant: Tenant
+    ) -> None:
         self.logins[connection.id] = authentication, user
 
     async def logout(self, connection: Connection) -> None:
@@ -348,7 +353,8 @@ async def test_an_expired_login_can_still_be_logged_out(live: Live) -> None:
 async def test_verify_gives_the_login_of_a_handshake_token(live: Live, bob: Client) -> None:
     result = await live.log_in()
     params = Params(tenant=live.socket.tenant)
-    login, user = await live.service.verify(params, result["accessToken"])
+    login, user, principal = await live.service.verify(params, result["accessToken"])
+    assert principal == user
     assert (login.access_token, user) == (result["accessToken"], result["user"])
     with pytest.raises(NotAuthenticated, match="jwt malformed"):
         await live.service.verify(params, "nonsense")

@@ -302,8 +302,8 @@ async def test_a_session_that_ends_while_its_login_is_answered_logs_nothing_in(s
         class Interrupted(Tokens):
             """Meets the end of all sessions while it issues a token."""
 
-            async def issue(self, tenant: Tenant, user_id: str, session: str | None = None) -> tuple[str, Payload]:
-                issued = await super().issue(tenant, user_id, session)
+            async def issue(self, tenant: Tenant, user_id: str, *rest: Any, **more: Any) -> tuple[str, Payload]:
+                issued = await super().issue(tenant, user_id, *rest, **more)
                 await served.people.ledger.end_all(tenant, user_id)
                 return issued
 

@@ -10,7 +10,7 @@ import pytest_asyncio
 
 from server.main import Roost
 from tests.integration.accounts.people import Mailbox
-from tests.integration.entities.people import APPS, make_control_plane
+from tests.integration.entities.people import APPS
 from tests.support.roost import start_roost
 from tests.support.tripwire import Tripwire
 
@@ -21,7 +21,6 @@ async def served(mongod: str, tmp_path_factory: pytest.TempPathFactory) -> Async
     tripwire = Tripwire()
     data: Path = tmp_path_factory.mktemp("roost")
     roost = await start_roost(mongod, APPS, tripwire=tripwire, data=data)
-    await make_control_plane(roost)
     yield roost
     await roost.drop()
     assert tripwire.violations == []

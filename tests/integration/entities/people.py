@@ -6,17 +6,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from hooks.permission import TENANT_LEVEL
 from hooks.tenant import Tenant
 from server.main import Roost
 from services.users import grant
-from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest, until
+from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest
 
-HUB, NORTH, SOUTH = "hub", "north", "south"
+HUB, NORTH, SOUTH = "control_plane", "north", "south"
 APPS = f"""
 tenants:
-  - id: {HUB}
-    auth: {{username_field: email, email: {{url: "https://hub.example/#/confirm"}}}}
   - id: {NORTH}
     auth: {{username_field: email, email: {{url: "https://north.example/#/confirm"}}}}
     services:
@@ -38,18 +35,16 @@ def tenant_of(roost: Roost, id: str) -> Tenant:
     return tenant
 
 
-async def make_control_plane(roost: Roost, id: str = HUB) -> None:
-    """Makes an app the one that manages the others."""
-    tenants = roost.backend.deployment.client[f"{roost.settings.database}_control"]["tenants"]
-    await tenants.update_one({"_id": id}, {"$set": {"control_plane": True}, "$inc": {"epoch": 1}})
-    await until(lambda: tenant_of(roost, id).is_control_plane)
+def field_of(app: str) -> str:
+    """What an app calls the name of its users."""
+    return "username" if app == HUB else "email"
 
 
 async def make_person(roost: Roost, app: str, *permissions: str, email: str | None = None) -> tuple[str, str]:
     """A new user with permissions of his own: his address and his id."""
     address = email or f"{fresh('user')}@mail.example"
     async with rest(roost, app) as http:
-        user = await http.call("create", "users", {"email": address, "password": PASSWORD})
+        user = await http.call("create", "users", {field_of(app): address, "password": PASSWORD})
     for permission in permissions:
         await grant(roost.backend.isolation, tenant_of(roost, app), address, permission)
     return address, user["_id"]
@@ -60,14 +55,14 @@ async def person(roost: Roost, app: str, transport: str, address: str) -> AsyncI
     """Somebody who is logged in over a transport."""
     async with connect(roost, app) if transport == "socket" else rest(roost, app) as caller:
         assert isinstance(caller, (Client, Rest))
-        await caller.login(address, field="email")
+        await caller.login(address, field=field_of(app))
         yield caller
 
 
 @asynccontextmanager
 async def administrator(roost: Roost, app: str, transport: str = "http") -> AsyncIterator[Client | Rest]:
     """Somebody new who may do all that is done inside one app."""
-    address, _ = await make_person(roost, app, *sorted(TENANT_LEVEL), "tenant:admin")
+    address, _ = await make_person(roost, app, "tenant:admin")
     async with person(roost, app, transport, address) as caller:
         yield caller
 

@@ -60,10 +60,10 @@ async def test_the_new_key_signs_and_the_old_one_verifies_until_the_overlap_ends
     assert await world.keys.next_retirement("acme") == world.now + 60
     world.now += 59.9
     assert await world.is_accepted(old)
-    assert await world.tokens.is_signed_by_serving_key(ACME, old)
+    assert await world.tokens.is_signed_by_serving_key("acme", old)
     world.now += 0.1
     assert not await world.is_accepted(old), "though its verification was remembered"
-    assert not await world.tokens.is_signed_by_serving_key(ACME, old)
+    assert not await world.tokens.is_signed_by_serving_key("acme", old)
     assert await world.is_accepted(new)
     assert await world.keys.next_retirement("acme") is None
     assert [key["kid"] for key in (await world.keys.jwks("acme"))["keys"]] == [record.kid]

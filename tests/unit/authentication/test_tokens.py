@@ -10,15 +10,16 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hooks.errors import NotAuthenticated
+from hooks.errors import Forbidden, NotAuthenticated
 from hooks.tenant import Tenant
 from services.authentication.keys import KeyRecord, Keys, MemoryKeyStore
 from services.authentication.master import MasterKey
-from services.authentication.tokens import DAY, Tokens
+from services.authentication.tokens import DAY, LONGEST_IN_ORGANIZATION, Scope, Tokens
 from tests.unit.authentication.forgeries import CLAIMS, FORGERIES, HEADERS, INVALID, Forger, encode
 
 ACME = Tenant(id="acme", name="Acme")
 GLOBEX = Tenant(id="globex", name="Globex")
+HUB = Tenant(id="hub", name="Hub", is_control_plane=True)
 NOW = 1_800_000_000
 
 
@@ -39,7 +40,11 @@ class World:
         self.clock = Clock()
         self.store = MemoryKeyStore()
         self.keys = Keys(self.store, MasterKey(b"m" * 32), clock=self.clock)
-        self.tokens = Tokens(self.keys, clock=self.clock)
+        self.tokens = Tokens(self.keys, clock=self.clock, issuers=self.find)
+
+    async def find(self, id: str) -> Tenant | None:
+        """The tenants that there are."""
+        return {tenant.id: tenant for tenant in (ACME, GLOBEX, HUB)}.get(id)
 
     async def open(self) -> World:
         self.acme: KeyRecord = await self.keys.create("acme")
@@ -78,6 +83,7 @@ async def test_a_token_has_the_claims_and_the_header_of_its_tenant(world: World)
         "exp": NOW + DAY,
         "jti": world.payload["jti"],
         "app_id": "acme",
+        "tid": "acme",
     }
     assert await world.tokens.verify(ACME, world.token) == world.payload
 
@@ -97,12 +103,63 @@ async def test_the_published_key_verifies_it_for_anybody(world: World) -> None:
     assert claims == world.payload
 
 
-async def test_a_token_of_another_app_is_unknown(world: World) -> None:
+async def test_a_token_of_another_app_is_for_another_app(world: World) -> None:
+    """TK-2, TK-4: a good signature of another tenant is 403 with the reason, also when it was remembered; a bad one is 401."""
     theirs, _ = await world.tokens.issue(GLOBEX, "u1")
     assert await world.tokens.verify(GLOBEX, theirs)
-    assert await world.refused(theirs) == INVALID
+    for token, tenant in ((theirs, ACME), (world.token, GLOBEX), (theirs, HUB)):
+        with pytest.raises(Forbidden) as caught:
+            await world.tokens.verify(tenant, token)
+        assert caught.value.data == {"reason": "TenantMismatch"}
     assert await world.tokens.verify(ACME, world.token)
-    assert await world.refused(world.token, GLOBEX) == INVALID, "also when its verification was remembered"
+    head, body, signature = theirs.split(".")
+    broken = f"{head}.{body}.{signature[:-8]}AAAAAAAA"
+    assert (await world.refused(broken))["message"] == "invalid signature"
+
+
+async def test_an_app_that_there_is_not_has_issued_nothing(world: World) -> None:
+    """TK-3: keys are those of the claimed issuer, and an issuer that nobody knows has none."""
+    claims = {**world.payload, "app_id": "nowhere", "aud": "urn:roost:tenant:nowhere", "tid": "nowhere"}
+    assert await world.refused(await world.sign(claims)) == INVALID
+    claims = {**world.payload, "app_id": "hub", "aud": "urn:roost:tenant:hub", "tid": "hub"}
+    assert await world.refused(await world.sign(claims)) == INVALID
+
+
+ORGANIZATION = {"org_id": "o1", "org_name": "globex", "mv": "1", "permissions": ["read:roles"]}
+SCOPES: dict[str, dict[str, Any]] = {
+    "tid alone": {"tid": "globex", "aud": "urn:roost:tenant:globex"},
+    "tid in an organization": {"tid": "globex", "aud": "urn:roost:tenant:globex", **ORGANIZATION},
+    "number tid": {"tid": 7},
+    "empty tid": {"tid": ""},
+    "null tid": {"tid": None},
+    "an organization without a version": {"org_id": "o1", "org_name": "globex"},
+    "an organization that is no text": {**ORGANIZATION, "org_id": {"$ne": ""}},
+    "an empty version": {**ORGANIZATION, "mv": ""},
+    "permissions that are no list": {"permissions": "tenant:admin"},
+    "permissions that are no texts": {"permissions": [{"$ne": ""}]},
+}
+
+
+@pytest.mark.parametrize("case", SCOPES)
+async def test_only_the_control_plane_says_that_somebody_acts_elsewhere(world: World, case: str) -> None:
+    """TK-1, PT-4: a swapped `tid` is refused although the app's own key has signed it, and so are odd claims."""
+    assert await world.refused(await world.sign({**world.payload, **SCOPES[case]})) == INVALID
+
+
+async def test_the_control_plane_issues_for_others_within_ten_minutes(world: World) -> None:
+    """TK-1, TK-13: its token in an organization takes effect where that stands for, and in no other place."""
+    await world.keys.create("hub")
+    scope = Scope(GLOBEX, "o1", "globex", ["read:roles"], "v1")
+    token, payload = await world.tokens.issue(HUB, "u1", "s1", scope)
+    assert payload["exp"] - payload["iat"] == LONGEST_IN_ORGANIZATION == 600
+    assert (payload["app_id"], payload["tid"], payload["aud"]) == ("hub", "globex", "urn:roost:tenant:globex")
+    assert await world.tokens.verify(GLOBEX, token) == payload
+    for elsewhere in (HUB, ACME):
+        with pytest.raises(Forbidden):
+            await world.tokens.verify(elsewhere, token)
+    sooner, payload = await world.tokens.issue(HUB, "u1", "s1", scope, ends=NOW + 60)
+    assert payload["exp"] == NOW + 60
+    assert await world.tokens.verify(GLOBEX, sooner)
 
 
 @pytest.mark.parametrize("attack", HEADERS)

@@ -69,7 +69,7 @@ def test_members_come_once_and_empty_channels_disappear(channels: Channels) -> N
 async def test_a_login_joins_and_a_logout_leaves(connections: Connections, channels: Channels) -> None:
     connection = a_connection("1")
     connections.add(connection)
-    await connections.login(connection, LOGIN, {"_id": 1})
+    await connections.login(connection, LOGIN, {"_id": 1}, connection.tenant)
     assert connection.params({}).authenticated
     assert {*channels.names("acme")} == {EVERYONE, AUTHENTICATED}
     channels.join(connection, "room")
@@ -84,7 +84,7 @@ async def test_who_has_gone_is_not_logged_in(connections: Connections, channels:
     connection = a_connection("1")
     connections.add(connection)
     connections.remove(connection)
-    await connections.login(connection, LOGIN, {"_id": 1})
+    await connections.login(connection, LOGIN, {"_id": 1}, connection.tenant)
     assert channels.names("acme") == []
     assert connection.authentication is None
 
