@@ -26,6 +26,7 @@ PROBED_WHERE_THEY_ARE_TESTED = (
     "accounts",
     "domains",
     "jobs",
+    "quotas",
     *(path for entity in ENTITIES for path in entity.paths),
 )
 """What `accounts` takes, single-use tokens, is made in letters, and entities need permissions: their tests bring those of
