@@ -75,6 +75,7 @@ class People:
         settings = backend.settings
         self._app = app
         self._isolation = isolation
+        self._secrets = backend.secrets
         self.passwords = Passwords()
         self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, connections)
@@ -183,6 +184,7 @@ class People:
             letters=letters,
             errands=self.errands,
             follow=self.logins.follow_rights,
+            vault=self._secrets,
         )
         self._app.use(
             ACCOUNTS,

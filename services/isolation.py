@@ -6,46 +6,79 @@ A record of tenant X is stored as `{_id: {a: X, i: <ObjectId or string>}, app_id
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-import structlog
 from bson import ObjectId
 
 from hooks.context import Record
-from hooks.errors import BadRequest, GeneralError, Unavailable
+from hooks.errors import Unavailable
 from hooks.tenancy import FIELD
 from hooks.tenant import Placement, Tenant
-from services import search
+from services import protection, search
+from services.binding import (
+    MAX_ID,
+    bind_id,
+    check_update,
+    from_store,
+    invalid_id,
+    normalise_id,
+    scope,
+    strip,
+    to_store,
+)
 from services.placement.placements import SHARED, Placements
 from services.placement.writes import Writes
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
 
-log = structlog.get_logger()
+__all__ = [
+    "MAX_ID",
+    "Isolation",
+    "Journal",
+    "ScopedCollection",
+    "bind_id",
+    "check_update",
+    "from_store",
+    "invalid_id",
+    "normalise_id",
+    "scope",
+    "strip",
+    "to_store",
+]
 
 _T = TypeVar("_T")
 
-MAX_ID = 256
 
-_HEX_ID = re.compile(r"[0-9a-fA-F]{24}")
-_GUARDED = frozenset({"_id", FIELD, search.FIELD})
-_MINIMUM_ID = ObjectId("0" * 24)
 _NOWHERE = Placement()
+
+
+class Journal(Protocol):
+    """Hears of each write to what the control plane has and others get copies of, inside of its transaction."""
+
+    async def note(self, tenant: Tenant, collection: str, records: Sequence[Record], *, removed: bool) -> None:
+        """`records` are as they were written, or as they were before they were removed."""
+        ...
 
 
 class Isolation:
     """Gives out collections of a store, each confined to one tenant."""
 
-    def __init__(self, store: Store, placements: Placements | None = None, writes: Writes | None = None) -> None:
+    def __init__(
+        self,
+        store: Store,
+        placements: Placements | None = None,
+        writes: Writes | None = None,
+        journal: Journal | None = None,
+    ) -> None:
         """`store` holds the shared database; `placements` give those of tenants that have one of their own.
 
-        `writes` is the process's gate; without one, nothing is ever moved here.
+        `writes` is the process's gate; without one, nothing is ever moved here. `journal` hears of what the control plane
+        writes where others have copies.
         """
         self._store = store
         self._placements = placements
         self._writes = Writes() if writes is None else writes
+        self._journal = journal
         self._collections: dict[tuple[str, str], Collection] = {}
 
     def collection(self, tenant: Tenant, name: str, searched: Sequence[str] = ()) -> ScopedCollection:
@@ -54,6 +87,27 @@ class Isolation:
         Raises:
             Unavailable: the tenant is placed on a cluster that this server does not know.
         """
+        scoped = self._confine(tenant, name, searched)
+        kind = protection.COLLECTIONS.get(name)
+        if kind is None:
+            return scoped
+        parents = None if kind.parent is None else self._confine(tenant, kind.parent)
+        protected = ProtectedCollection(scoped, kind, parents)
+        if self._journal is None or not tenant.is_control_plane:
+            return protected
+        return JournaledCollection(protected, self, tenant, self._journal)
+
+    def copies(self, tenant: Tenant, name: str, capability: protection.SyncCapability) -> ScopedCollection:
+        """A tenant's part of a collection with copies, for the sync: it may write them.
+
+        Raises:
+            TypeError: the caller has no capability. Unavailable: as `collection`.
+        """
+        if type(capability) is not protection.SyncCapability:
+            raise TypeError("copies are written by the sync alone")
+        return self._confine(tenant, name)
+
+    def _confine(self, tenant: Tenant, name: str, searched: Sequence[str] = ()) -> ScopedCollection:
         placement = self._place(tenant)
         if placement.model == SHARED or self._placements is None:
             key = (placement.database, name)
@@ -182,6 +236,13 @@ class ScopedCollection:
         with self._writes.one(self._tenant_id, self._placement):
             return await self._collection.delete_many(chosen)
 
+    async def check_writable(self, filter: Filter) -> None:
+        """Before a write in several commands: refuses it as a whole if one of them would be refused.
+
+        Raises:
+            Forbidden: the filter matches a copy of what the control plane has.
+        """
+
     def _whole(self, update: Mapping[str, Any]) -> Mapping[str, Any]:
         check_update(update)
         return search.with_slots(update, self._searched) if self._searched else update
@@ -190,178 +251,137 @@ class ScopedCollection:
         return None if document is None else from_store(document, self._tenant_id)
 
 
-def scope(filter: Filter, tenant_id: str) -> Document:
-    """The mandatory filter around any other: the tenant's bound id when one is asked for, else `app_id`.
+class ProtectedCollection(ScopedCollection):
+    """A collection with copies of what the control plane has: they are read like other records, and never written (PR-1).
 
-    It is added last, so that nothing in `filter` can undo it.
+    Each command carries the condition that it reaches no copy. Whether one was meant is looked up only when nothing, or
+    when many records are concerned; if it cannot be looked up, that is the error, and nothing was written (PR-5).
     """
-    bound = _bind(filter, tenant_id)
-    condition = bound.get("_id")
-    if condition is None or condition.get("a") != tenant_id or "$text" in bound:
-        bound[FIELD] = tenant_id
-    return bound
+
+    __slots__ = ("_kind", "_parents")
+
+    def __init__(
+        self, scoped: ScopedCollection, kind: protection.Protected, parents: ScopedCollection | None = None
+    ) -> None:
+        super().__init__(scoped._collection, scoped._tenant_id, scoped._searched, scoped._writes, scoped._placement)
+        self._kind = kind
+        self._parents = parents
+
+    async def check_writable(self, filter: Filter) -> None:
+        if await self.count(protection.copies(filter)):
+            raise protection.refuse(self._kind)
+        if self._parents is not None:
+            await self._check_parents(await self.find(filter, projection={self._kind.link: 1}))
+
+    async def insert(self, records: Sequence[Record]) -> None:
+        for record in records:
+            protection.check_record(record)
+        await self._check_parents(records)
+        await super().insert(records)
+
+    async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Record | None:
+        await self._check(filter, update)
+        changed = await super().find_one_and_update(protection.own(filter), update)
+        if changed is None:
+            await self.check_writable(filter)
+        return changed
+
+    async def find_one_and_replace(self, filter: Filter, replacement: Record) -> Record | None:
+        protection.check_record(replacement)
+        await self._check_parents([replacement])
+        await self._check(filter)
+        replaced = await super().find_one_and_replace(protection.own(filter), replacement)
+        if replaced is None:
+            await self.check_writable(filter)
+        return replaced
+
+    async def find_one_and_delete(self, filter: Filter) -> Record | None:
+        await self._check(filter)
+        deleted = await super().find_one_and_delete(protection.own(filter))
+        if deleted is None:
+            await self.check_writable(filter)
+        return deleted
+
+    async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
+        await self._check(filter, update)
+        await self.check_writable(filter)
+        return await super().update_many(protection.own(filter), update)
+
+    async def delete_many(self, filter: Filter) -> int:
+        await self.check_writable(filter)
+        return await super().delete_many(protection.own(filter))
+
+    async def _check(self, filter: Filter, update: Mapping[str, Any] | None = None) -> None:
+        if update is not None:
+            check_update(update)
+            protection.check_update(update, self._kind.link)
+        if self._parents is not None:
+            await self.check_writable(filter)
+
+    async def _check_parents(self, records: Sequence[Record]) -> None:
+        if self._parents is None:
+            return
+        ids = [*dict.fromkeys(record[self._kind.link] for record in records if self._kind.link in record)]
+        if ids and await self._parents.count(protection.copies({"_id": {"$in": ids}})):
+            raise protection.refuse(protection.COLLECTIONS[self._parents.namespace.collection])
 
 
-def normalise_id(value: Any) -> ObjectId | str:
-    """An id as it is stored: 24 hex digits are an ObjectId, an integer its digits, other text is itself.
+class JournaledCollection(ProtectedCollection):
+    """What the control plane has of a collection: each write and the note of it are kept both or neither (SY-2)."""
 
-    Raises:
-        BadRequest: anything else.
-    """
-    kind = type(value)
-    if kind is str:
-        if len(value) == 24 and _HEX_ID.fullmatch(value):
-            return ObjectId(value)
-        if value and len(value) <= MAX_ID and (value.isascii() or _is_text(value)):
-            text: str = value
-            return text
-    elif kind is ObjectId:
-        given: ObjectId = value
-        return given
-    elif (kind is int or (kind is float and value.is_integer())) and -(2**63) <= value < 2**63:
-        return str(int(value))
-    raise invalid_id(value)
+    __slots__ = ("_isolation", "_journal", "_tenant")
 
+    def __init__(self, protected: ProtectedCollection, isolation: Isolation, tenant: Tenant, journal: Journal) -> None:
+        super().__init__(protected, protected._kind, protected._parents)
+        self._isolation = isolation
+        self._tenant = tenant
+        self._journal = journal
 
-def invalid_id(value: object) -> BadRequest:
-    """The error for what is no id."""
-    return BadRequest(f"Invalid id '{json.dumps(value, default=str, separators=(',', ':'))[:MAX_ID]}'")
+    async def insert(self, records: Sequence[Record]) -> None:
+        named = [{"_id": ObjectId(), **record} for record in records]
 
+        async def write() -> None:
+            await super(JournaledCollection, self).insert(named)
+            await self._note(named)
 
-def bind_id(value: Any, tenant_id: str) -> Document:
-    """An id as the tenant's own: `a` stands before `i`, which fixes its place in the index."""
-    return {"a": tenant_id, "i": normalise_id(value)}
+        await self._isolation.transaction(self._tenant, write)
 
+    async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Record | None:
+        return await self._one(lambda: super(JournaledCollection, self).find_one_and_update(filter, update))
 
-def strip(record: Mapping[str, Any], tenant_id: str) -> Record:
-    """A copy of a record without its `app_id`.
+    async def find_one_and_replace(self, filter: Filter, replacement: Record) -> Record | None:
+        return await self._one(lambda: super(JournaledCollection, self).find_one_and_replace(filter, replacement))
 
-    Raises:
-        BadRequest: it is another tenant's.
-    """
-    copy = {**record}
-    if copy.pop(FIELD, tenant_id) != tenant_id:
-        raise _foreign()
-    return copy
+    async def find_one_and_delete(self, filter: Filter) -> Record | None:
+        return await self._one(lambda: super(JournaledCollection, self).find_one_and_delete(filter), removed=True)
 
+    async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
+        async def write() -> int:
+            ids = [record["_id"] for record in await self.find(filter, projection={"_id": 1})]
+            chosen = {"_id": {"$in": ids}}
+            count = await super(JournaledCollection, self).update_many(chosen, update) if ids else 0
+            await self._note(await self.find(chosen) if ids else [])
+            return count
 
-def to_store(record: Mapping[str, Any], tenant_id: str) -> Document:
-    """A record as it is stored."""
-    if record.get(FIELD, tenant_id) != tenant_id:
-        raise _foreign()
-    given = record.get("_id")
-    stamp = {"_id": bind_id(ObjectId() if given is None else given, tenant_id), FIELD: tenant_id}
-    return {**stamp, **record, **stamp}
+        return await self._isolation.transaction(self._tenant, write)
 
+    async def delete_many(self, filter: Filter) -> int:
+        async def write() -> int:
+            gone = await self.find(filter)
+            count = await super(JournaledCollection, self).delete_many(filter)
+            await self._note(gone, removed=True)
+            return count
 
-def from_store(document: Document, tenant_id: str) -> Record:
-    """A stored document, turned in place into the record it holds.
+        return await self._isolation.transaction(self._tenant, write)
 
-    Raises:
-        GeneralError: it is another tenant's: a guard below or the connection to the database has failed.
-    """
-    bound = document["_id"]
-    if bound["a"] != tenant_id:
-        log.error("the database answered with a record of another tenant", tenant=tenant_id)
-        raise GeneralError
-    document["_id"] = bound["i"]
-    document.pop(FIELD, None)
-    document.pop(search.FIELD, None)
-    return document
+    async def _one(self, command: Callable[[], Awaitable[Record | None]], *, removed: bool = False) -> Record | None:
+        async def write() -> Record | None:
+            record = await command()
+            await self._note([] if record is None else [record], removed=removed)
+            return record
 
+        return await self._isolation.transaction(self._tenant, write)
 
-def check_update(update: Mapping[str, Any]) -> None:
-    """Refuses an update that is a pipeline or a replacement, or that could touch what binds a record to its tenant.
-
-    Raises:
-        BadRequest: see above.
-    """
-    if type(update) is not dict and not isinstance(update, Mapping):
-        raise BadRequest("An update must be an object of update operators")
-    for operator, changes in update.items():
-        if operator[:1] != "$" or (type(changes) is not dict and not isinstance(changes, Mapping)):
-            raise BadRequest("An update must be an object of update operators")
-        for path, value in changes.items():
-            _check_changed(path)
-            if operator == "$rename":
-                _check_changed(value)
-
-
-def _check_changed(path: object) -> None:
-    name = path.partition(".")[0] if isinstance(path, str) else "_id"
-    if name in _GUARDED:
-        raise BadRequest(f"'{name}' cannot be changed")
-
-
-def _bind(filter: Filter, tenant_id: str) -> Document:
-    """The filter with bound ids and without `app_id`, which is the tenant's own or refused; `$and`s are merged."""
-    bound: Document = {}
-    parts: list[Document] = []
-    for key, value in filter.items():
-        if key == "$and":
-            parts += [_bind(branch, tenant_id) for branch in value]
-        elif key == "_id":
-            parts += _bind_condition(value, tenant_id)
-        elif key == FIELD:
-            if value != tenant_id:
-                raise _foreign()
-        elif key in {"$or", "$nor"}:
-            bound[key] = [_bind(branch, tenant_id) for branch in value]
-        elif key[:1] == "$" or key.partition(".")[0] in _GUARDED:
-            bound["$text"] = _words(key, value)
-        else:
-            bound[key] = value
-    rest: list[Document] = []
-    for part in parts:
-        if bound.keys().isdisjoint(part):
-            bound.update(part)
-        else:
-            rest.append(part)
-    if rest:
-        bound["$and"] = [*bound.get("$and", ()), *rest]
-    return bound
-
-
-def _words(key: str, value: Any) -> Document:
-    if key != "$search":
-        raise BadRequest(f"Invalid query parameter {key}")
-    return {"$search": value, "$language": search.LANGUAGE}
-
-
-def _bind_condition(value: Any, tenant_id: str) -> list[Document]:
-    """Conditions on the bound `_id` that say what `value` says of the plain one."""
-    if type(value) is ObjectId or not isinstance(value, Mapping):
-        return [{"_id": bind_id(value, tenant_id)}]
-    if not value:
-        raise invalid_id(value)
-    return [_bind_operator(operator, operand, tenant_id) for operator, operand in value.items()]
-
-
-def _bind_operator(operator: str, operand: Any, tenant_id: str) -> Document:
-    if operator in {"$in", "$nin"}:
-        return {"_id": {operator: [bind_id(item, tenant_id) for item in operand]}}
-    if operator == "$ne":
-        return {"_id": {operator: bind_id(operand, tenant_id)}}
-    if operator in ("$gt", "$gte", "$lt", "$lte"):
-        bound = bind_id(operand, tenant_id)
-        least, beyond = ("", {}) if isinstance(bound["i"], str) else (_MINIMUM_ID, False)
-        # Plain values compare within their own kind only; the bounds of the kind do the same for bound ones.
-        other = {"$lt": {"a": tenant_id, "i": beyond}} if operator[1] == "g" else {"$gte": {"a": tenant_id, "i": least}}
-        return {"_id": {operator: bound, **other}}
-    if operator == "$exists":
-        return {"_id": {operator: operand}}
-    if operator == "$regex":
-        return {"_id.i": {operator: operand}}
-    raise invalid_id({operator: operand}) if operator[:1] != "$" else BadRequest(f"Invalid query parameter {operator}")
-
-
-def _foreign() -> BadRequest:
-    return BadRequest(f"'{FIELD}' is set by the server and cannot be sent")
-
-
-def _is_text(value: str) -> bool:
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    async def _note(self, records: Sequence[Record], *, removed: bool = False) -> None:
+        if records:
+            await self._journal.note(self._tenant, self.namespace.collection, records, removed=removed)

@@ -232,6 +232,7 @@ class MongoService(Service):
     ) -> list[Record]:
         if guard is not None and not guard.fields.isdisjoint(roots(update)):
             return await self._patch_each(collection, query, update, guard)
+        await collection.check_writable(query.filter)
         patched: list[Record] = []
         for ids in _batches(await self._matching_ids(collection, query)):
             chosen: Filter = {"_id": {"$in": ids}}
@@ -251,6 +252,7 @@ class MongoService(Service):
         self, collection: ScopedCollection, query: Query, update: Document, guard: Guard
     ) -> list[Record]:
         """Patches many records by themselves, for the change decides who reaches them; none if one may not be changed so."""
+        await collection.check_writable(query.filter)
         records = await self._find_bounded(collection, Query(query.filter, query.sort))
         admit(guard, [apply(record, update) for record in records], NOT_CHANGED)
         patched: list[Record] = []
@@ -262,6 +264,7 @@ class MongoService(Service):
         return patched
 
     async def _remove_all(self, collection: ScopedCollection, query: Query) -> list[Record]:
+        await collection.check_writable(query.filter)
         removed: list[Record] = []
         everything = Query(query.filter, query.sort)
         for records in _batches(await self._find_bounded(collection, everything)):

@@ -11,7 +11,16 @@ from services.accounts.tokens import AccountTokens
 from services.application import Application
 from services.audience import Audience
 from services.authentication.directory import Directory
-from services.entities import clients, invitations, members, organizations, resource_servers, roles, user_roles
+from services.entities import (
+    clients,
+    connections,
+    invitations,
+    members,
+    organizations,
+    resource_servers,
+    roles,
+    user_roles,
+)
 from services.entities.records import Entities
 from services.entities.registry import MEMBERS, ORGANIZATIONS, USER_ROLES
 from services.errands import Errands
@@ -41,8 +50,9 @@ def offer_entities(
     letters: Letters,
     errands: Errands,
     follow: Follow,
+    vault: connections.Vault,
 ) -> None:
-    """Registers `organizations members invitations roles permissions user-roles resource-servers clients`."""
+    """Registers the services of all entities but the settings; `vault` keeps the secrets of connections."""
     groups = organizations.OrganizationsService(isolation, entities)
     offered = app.use(
         ORGANIZATIONS.paths[0],
@@ -82,6 +92,10 @@ def offer_entities(
         for event in events:
             app.service(path).on(event, _tell(follow))
     app.service("users").add_hooks({"after": {"remove": [_forget_user(entities)]}})
+    ways = connections.ConnectionsService(isolation, entities, vault)
+    app.use("connections", ways, rules=connections.RULES, hooks=ways.hooks())
+    decorated = connections.ConnectionOverridesService(isolation, entities)
+    app.use("connection-overrides", decorated, rules=connections.RULES, hooks=decorated.hooks())
     pages = clients.ClientsService(isolation)
     app.use("clients", pages, rules=clients.RULES, hooks=pages.hooks())
 

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.database.schema import CollectionSchema, Expiry, Index
+from services.protection import COLLECTIONS as WITH_COPIES
+from services.protection import SYNC_FIELDS
 
 REVISION: Final = "rev"
 """Field of every entity: 1 when it is made, and one more with each write."""
-SYNC_FIELDS: Final = frozenset({"source_id", "source_rev", "is_system", "synced_at"})
-"""Fields of copies of the control plane's entities, which the sync fills in."""
 SERVER_FIELDS: Final = SYNC_FIELDS | {"_id", REVISION, "created_at", "updated_at"}
 """Fields that no client may write."""
 GLOBAL: Final = ""
@@ -51,14 +51,14 @@ def _entity(
     expires: str | None = None,
     synced: bool = False,
 ) -> Entity:
-    """An entity by the fields of its indexes, before which the tenant stands. What is synced has a source, and is protected."""
+    """An entity by the fields of its indexes, before which the tenant stands. What is synced has a source."""
     if synced:
         unique, indexes = (*unique, ("source_id",)), (*indexes, ("is_system",))
     made: list[Index | Expiry] = [Index(_keys(fields), unique=True) for fields in unique]
     made += [Index(_keys(fields)) for fields in indexes]
     if expires is not None:
         made.append(Expiry(expires))
-    return Entity(CollectionSchema(collection, tuple(made)), name, paths, synced, synced)
+    return Entity(CollectionSchema(collection, tuple(made)), name, paths, synced, collection in WITH_COPIES)
 
 
 def _keys(fields: tuple[str, ...]) -> tuple[tuple[str, int], ...]:

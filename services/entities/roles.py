@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from hooks.context import HookContext, Params, Record
-from hooks.errors import BadRequest, Conflict, Forbidden
+from hooks.errors import BadRequest, Conflict
 from hooks.rules import Rule
 from services.entities.giving import MANAGEMENT_SERVER, check_giving, scopes_of
 from services.entities.options import take_flag, within
@@ -100,7 +100,6 @@ class PermissionsService(EntityService):
         hooks = entity_hooks(self, canonical=("rs_identifier",), unique="permission", create=[self._check_new])
         before: Any = hooks["before"]
         before["all"] = [within(self._entities, ROLES, "role", "role_id"), *before["all"]]
-        before["remove"] = [self._check_role]
         return hooks
 
     async def _check_new(self, context: HookContext) -> None:
@@ -113,16 +112,3 @@ class PermissionsService(EntityService):
             raise BadRequest(f"The resource server has no scope '{data['permission'][:64]}'")
         if context.params.provider is not None and data["rs_identifier"] == MANAGEMENT_SERVER:
             check_giving(context.params.user, [data["permission"]])
-        await self._check_role(context)
-
-    async def _check_role(self, context: HookContext) -> None:
-        """Before create and remove: what a copied role allows is decided in the control plane (PR-2)."""
-        if context.params.provider is None:
-            return
-        role = await self._entities.get(context.tenant, ROLES, context.params.route.get("role"))
-        if role is not None and role.get("is_system"):
-            raise Forbidden(
-                "This role is a system resource and cannot be modified; "
-                "edit the original in the control plane and it will be synced",
-                data={"reason": "SystemResource"},
-            )

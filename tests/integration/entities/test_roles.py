@@ -29,6 +29,8 @@ SERVICES = {
     "user-roles": ("users", {"user_id": "u", "role_id": "r"}),
     "resource-servers": ("resource_servers", {"identifier": "probe"}),
     "clients": ("clients", {"name": "probe"}),
+    "connections": ("connections", {"name": "probe", "strategy": "oidc"}),
+    "connection-overrides": ("connections", {"connection_id": "c"}),
 }
 
 
