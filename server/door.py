@@ -37,8 +37,23 @@ class Door:
         return admit
 
     def is_open(self, request: Request) -> bool:
-        """Whether there is nothing to ask of a handshake: no page, and no host that says anything."""
-        return not self._hosts.say_something and not origins_of(request)
+        """Whether nothing more is to be asked of a handshake: no host says anything, and a page is one of its tenant's.
+
+        The tenant may have changed since it was last seen: the handshake itself looks at both again.
+        """
+        if self._hosts.say_something:
+            return False
+        origins = origins_of(request)
+        if not origins:
+            return True
+        tenant = self._resolver.peek(request)
+        if tenant is None:
+            return False
+        try:
+            check_origin(tenant, origins)
+        except FeathersError:
+            return False
+        return True
 
     async def _admit(self, request: web.Request, handler: Handler, *, is_socket: bool) -> web.StreamResponse:
         if request.path in PROBES:

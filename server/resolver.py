@@ -13,7 +13,7 @@ from jwt.utils import base64url_decode
 from multidict import MultiDict, MultiMapping
 
 from hooks.context import HookContext
-from hooks.errors import BadRequest, NotAuthenticated, NotFound
+from hooks.errors import BadRequest, FeathersError, NotAuthenticated, NotFound
 from hooks.tenant import Tenant
 from server.addresses import Addresses
 from server.engine import Request
@@ -89,6 +89,14 @@ class Resolver:
         newest = self._catalogue.peek(tenant.id) or tenant
         check_serving(newest)
         return newest
+
+    def peek(self, request: Request) -> Tenant | None:
+        """The tenant that a request names by its id alone, as last seen; None where it takes more to tell."""
+        try:
+            given = named(request.query, request.headers)
+        except FeathersError:
+            return None
+        return None if given.app_id is None or given.key is not None else self._catalogue.peek(given.app_id)
 
     async def check_token(self, tenant: Tenant, token: str) -> None:
         """Refuses a valid token of another tenant; what is no valid token anywhere is left to those who log in.

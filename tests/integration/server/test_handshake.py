@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from multidict import CIMultiDict
 
 from server.main import Roost
@@ -107,6 +108,30 @@ async def test_two_origins_are_one_too_many(shared: Roost, transport: str) -> No
     headers = CIMultiDict([("Origin", FRIEND), ("Origin", FRIEND)])
 
     assert await handshake(shared, "appId=acme", transport=transport, headers=headers) == ("turned away", 403)
+
+
+@pytest.mark.parametrize(
+    ("query", "origins", "past"),
+    [
+        ("appId=acme", [], True),
+        ("", [], True),
+        ("appId=acme", [FRIEND], True),
+        ("appId=acme", ["http://evil.example"], False),
+        ("appId=acme", [FRIEND, FRIEND], False),
+        ("appId=globex", [FRIEND], False),
+        ("appId=acme&appId=acme", [FRIEND], False),
+        ("appId=acme&tenant=pk", [FRIEND], False),
+        ("appId=nobody", [FRIEND], False),
+        ("", [FRIEND], False),
+    ],
+)
+async def test_which_handshakes_need_not_be_asked_before_the_engine(
+    shared: Roost, query: str, origins: list[str], past: bool
+) -> None:
+    """A page goes past HTTP when its tenant is known and lists it; all others are asked, and refused in words, there."""
+    headers = CIMultiDict([("Origin", origin) for origin in origins])
+    request = make_mocked_request("GET", f"/socket.io/?EIO=4&transport=websocket&{query}", headers=headers)
+    assert shared.entrance.door.is_open(request) is past
 
 
 @pytest.mark.parametrize(("origin", "allowed"), [(FRIEND, True), ("http://evil.example", False), ("null", False)])
