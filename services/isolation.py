@@ -28,7 +28,7 @@ from services.binding import (
     to_store,
 )
 from services.placement.placements import SHARED, Placements
-from services.placement.writes import Writes
+from services.placement.writes import Place, Writes
 from services.store import Collection, Document, Filter, Namespace, Sort, Store
 
 __all__ = [
@@ -119,7 +119,7 @@ class Isolation:
         else:
             collection = self._placements.collection(tenant, placement, name)
         if tenant.frozen and tenant.id not in self._writes.places:
-            self._writes.place(tenant)
+            self._writes.place(tenant.id, Place(placement, tenant.epoch, is_frozen=True))
         return ScopedCollection(collection, tenant.id, searched, self._writes, placement)
 
     async def transaction(self, tenant: Tenant, work: Callable[[], Awaitable[_T]]) -> _T:

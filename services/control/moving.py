@@ -13,18 +13,18 @@ from typing import Any
 import structlog
 
 from hooks.errors import FeathersError, Unavailable
-from hooks.tenant import Tenant
+from hooks.tenant import Placement, Tenant
 from services.control.nodes import Nodes
-from services.control.tenants import COLLECTION, control_database, to_tenant
+from services.control.tenants import COLLECTION, FROZEN, control_database, to_tenant
 from services.database.deployment import Deployment
-from services.database.faults import DRIVER_ERRORS
-from services.placement.writes import Writes
+from services.database.faults import DRIVER_ERRORS, from_driver
+from services.placement.writes import Place, Writes
 from services.store import Document
 from services.tasks import end
 
 log = structlog.get_logger()
 
-ON_THE_MOVE = {"migration": {"$exists": True}}
+MOVED = {"migration": {"$exists": True}}
 
 Listener = Callable[[Tenant], Awaitable[None]]
 
@@ -52,7 +52,7 @@ class Moving:
         Raises:
             FeathersError: the database refuses.
         """
-        await self._nodes.join(self._writes.hold)
+        await self._nodes.join(self._writes.hold, self._review)
         self._task = asyncio.create_task(self._follow(), name="moving")
         waiting = asyncio.create_task(self._ready.wait())
         await asyncio.wait((waiting, self._task), return_when=asyncio.FIRST_COMPLETED, timeout=10)
@@ -79,11 +79,9 @@ class Moving:
         ]
         while True:
             try:
-                tenants = self._deployment.client[self._control][COLLECTION]
                 options: dict[str, Any] = {"full_document": "updateLookup", "max_await_time_ms": 1000}
-                async with await tenants.watch(pipeline, **options) as stream:
-                    async for document in tenants.find(ON_THE_MOVE):
-                        self._hear(document)
+                async with await self._tenants.watch(pipeline, **options) as stream:
+                    await self._review()
                     self._ready.set()
                     async for change in stream:
                         self._hear(change["fullDocument"])
@@ -91,9 +89,26 @@ class Moving:
                 log.warning("moving: no change stream", error=type(error).__name__)
             await asyncio.sleep(0.5)
 
+    async def _review(self) -> None:
+        """Looks at every tenant that has ever moved: where it is now is not where some call believes it to be."""
+        try:
+            async for document in self._tenants.find(MOVED, {"placement": 1, "epoch": 1, "migration.phase": 1}):
+                is_frozen = document["migration"]["phase"] == FROZEN
+                self._writes.place(
+                    document["_id"], Place(Placement(**document["placement"]), document["epoch"], is_frozen)
+                )
+            async for document in self._tenants.find({**MOVED, "status": "migrating"}):
+                self._hear(document)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    @property
+    def _tenants(self) -> Any:
+        return self._deployment.client[self._control][COLLECTION]
+
     def _hear(self, document: Document) -> None:
         tenant = to_tenant(document)
-        if self._writes.place(tenant):
+        if self._writes.place(tenant.id, Place(tenant.placement, tenant.epoch, tenant.frozen)):
             before = self._acting.get(tenant.id)
             task = self._acting[tenant.id] = asyncio.create_task(self._act(tenant, before), name="move")
             task.add_done_callback(lambda done: self._done(tenant.id, done))

@@ -11,7 +11,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,6 +67,8 @@ class Nodes:
         self._lease = lease
         self._acknowledged: dict[str, int] = {}
         self._hold: Callable[[float], None] = lambda until: None
+        self._review: Callable[[], Awaitable[None]] | None = None
+        self._until = 0.0
         self._task: asyncio.Task[None] | None = None
         self._turn = asyncio.Lock()
         self._listens = False
@@ -80,13 +82,16 @@ class Nodes:
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
-    async def join(self, hold: Callable[[float], None]) -> None:
+    async def join(self, hold: Callable[[float], None], review: Callable[[], Awaitable[None]]) -> None:
         """Begins to beat; `hold` is told until when this process may write.
+
+        Before it is told so for the first time, and whenever the lease was over in between, `review` has to learn what has
+        happened meanwhile: nobody has waited for this process.
 
         Raises:
             FeathersError: the database refuses the first beat.
         """
-        self._hold = hold
+        self._hold, self._review = hold, review
         await self._beat()
         self._task = asyncio.create_task(self._go_on(), name="heartbeat")
 
@@ -149,6 +154,7 @@ class Nodes:
     async def _beat(self) -> None:
         # Counted from before the command: it may have been done at any moment since.
         began = time.monotonic()
+        has_lapsed = began > self._until
         async with self._turn:
             if self._listens:
                 self.peers = await self._look_for_peers()
@@ -163,7 +169,10 @@ class Nodes:
                 await self._records.update_one({"_id": self.id}, [{"$set": change}], upsert=True)
             except DRIVER_ERRORS as error:
                 raise from_driver(error) from error
-        self._hold(began + self._lease)
+        if has_lapsed and self._review is not None:
+            await self._review()
+        self._until = max(self._until, began + self._lease)
+        self._hold(self._until)
 
     async def _look_for_peers(self) -> frozenset[str]:
         try:

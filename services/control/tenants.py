@@ -39,6 +39,8 @@ OWN_URI = "mongodb"
 """The name of the secret that holds the connection string of a tenant's own cluster."""
 FROZEN = "frozen"
 """The phase of a tenant's `migration` in which its data cannot be written."""
+CLOSED = "closed"
+"""The phase of a tenant's last `migration` when nothing is left of it."""
 _UNPREPARED = ("provisioning", "failed")
 """The states in which a tenant's database may not be there yet."""
 
@@ -302,7 +304,7 @@ class Tenants:
 
 def _leftover(document: Mapping[str, Any]) -> Placement | None:
     move = document.get("migration")
-    if move is None:
+    if move is None or move["phase"] == CLOSED:
         return None
     return Placement(**(move["target"] if document["placement"] == move["source"] else move["source"]))
 

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from hooks.errors import Unavailable
-from hooks.tenant import Placement, Tenant
+from hooks.tenant import Placement
 
 RETRY_AFTER = 1
 """Seconds after which a client had better try again what was refused because the app is on the move."""
@@ -33,7 +33,7 @@ class Place:
 
     placement: Placement
     epoch: int
-    frozen: bool
+    is_frozen: bool = False
 
 
 class Writes:
@@ -54,12 +54,12 @@ class Writes:
         """Lets writes begin until this moment of the monotonic clock. A process that never says so has no such bound."""
         self._until = until
 
-    def place(self, tenant: Tenant) -> bool:
+    def place(self, tenant_id: str, place: Place) -> bool:
         """Takes note of where a tenant's data is from now on; whether that is news."""
-        known = self._places.get(tenant.id)
-        if known is not None and known.epoch > tenant.epoch:
+        known = self._places.get(tenant_id)
+        if known is not None and known.epoch > place.epoch:
             return False
-        self._places[tenant.id] = Place(tenant.placement, tenant.epoch, tenant.frozen)
+        self._places[tenant_id] = place
         return True
 
     def one(self, tenant_id: str, placement: Placement) -> Write:
@@ -69,7 +69,7 @@ class Writes:
     def begin(self, tenant_id: str, placement: Placement) -> None:
         """See `Write`."""
         place = self._places.get(tenant_id)
-        if place is not None and (place.frozen or place.placement != placement):
+        if place is not None and (place.is_frozen or place.placement != placement):
             raise migrating()
         if self._until is not None and time.monotonic() > self._until:
             raise Unavailable("The server has lost touch with its control plane, and writes nothing meanwhile")

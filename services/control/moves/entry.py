@@ -1,7 +1,7 @@
 """The catalogue's side of a move: the entry `migration` of a tenant, which every process goes by.
 
-`{operation, phase, source, target}`: `copying` is written at the source, `frozen` nowhere, `done` at the target. Every change
-asks for what it was before, so that of two processes that believe to lead a move one alone does.
+`{operation, phase, source, target}`: `copying` is written at the source, `frozen` nowhere, `done` at the target; `closed` stays
+for ever. Every change asks for what it was before, so that of two processes that believe to lead a move one alone does.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pymongo import ReturnDocument
 
 from hooks.errors import Conflict
 from hooks.tenant import Placement, Tenant
-from services.control.tenants import COLLECTION, FROZEN, control_database, to_tenant
+from services.control.tenants import CLOSED, COLLECTION, FROZEN, control_database, to_tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 
@@ -46,7 +46,8 @@ class Entries:
             found = await self._tenants.find_one({"_id": app_id}, max_time_ms=2000)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
-        return None if found is None or "migration" not in found else _to_migration(found)
+        is_over = found is None or found.get("migration", {}).get("phase", CLOSED) == CLOSED
+        return None if is_over else _to_migration(found)
 
     async def begin(self, tenant: Tenant, operation: str, target: Placement) -> Migration:
         """The tenant begins to move; it is still written where it is (8.2.11, step 2).
@@ -88,11 +89,12 @@ class Entries:
         return await self._change(chosen, {"status": "ready", "migration.phase": "abandoned"})
 
     async def close(self, move: Migration) -> None:
-        """Nothing is left of the move."""
+        """Nothing is left of the move; that there was one stays known, to processes that were away meanwhile."""
+        closed = {"operation": move.operation, "phase": CLOSED}
+        chosen = {"_id": move.tenant.id, "migration.operation": move.operation}
         try:
             await self._tenants.update_one(
-                {"_id": move.tenant.id, "migration.operation": move.operation},
-                {"$unset": {"migration": ""}, "$inc": {"epoch": 1}, "$currentDate": {"updated_at": True}},
+                chosen, {"$set": {"migration": closed}, "$inc": {"epoch": 1}, "$currentDate": {"updated_at": True}}
             )
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error

@@ -11,14 +11,14 @@ from hooks.errors import Unavailable
 from hooks.tenant import Placement, Tenant
 from services.isolation import Isolation
 from services.memory import MemoryStore
-from services.placement.writes import Writes
+from services.placement.writes import Place, Writes
 
 HERE, THERE = Placement(), Placement("database", "default", "t_acme_0a1b2c")
 ACME = Tenant("acme", "Acme")
 
 
-def moved(epoch: int, placement: Placement = HERE, *, frozen: bool = False) -> Tenant:
-    return Tenant("acme", "Acme", epoch=epoch, placement=placement, frozen=frozen)
+def moved(epoch: int, placement: Placement = HERE, *, frozen: bool = False) -> Place:
+    return Place(placement, epoch, frozen)
 
 
 async def test_while_an_app_is_frozen_its_records_are_read_and_not_written() -> None:
@@ -26,7 +26,7 @@ async def test_while_an_app_is_frozen_its_records_are_read_and_not_written() -> 
     isolation = Isolation(MemoryStore(), writes=writes)
     notes = isolation.collection(ACME, "notes")
     await notes.insert([{"_id": "one", "n": 1}])
-    writes.place(moved(2, frozen=True))
+    writes.place("acme", moved(2, frozen=True))
     for collection in (notes, isolation.collection(ACME, "notes")):
         assert [record["n"] for record in await collection.find({})] == [1]
         for write in (
@@ -43,7 +43,7 @@ async def test_while_an_app_is_frozen_its_records_are_read_and_not_written() -> 
     with pytest.raises(Unavailable):
         await isolation.transaction(ACME, lambda: notes.count({}))
     await isolation.collection(Tenant("globex", "Globex"), "notes").insert([{"n": 3}])
-    writes.place(moved(3))
+    writes.place("acme", moved(3))
     await notes.insert([{"n": 2}])
 
 
@@ -52,7 +52,7 @@ async def test_a_call_that_began_before_a_move_does_not_write_where_the_data_was
     writes = Writes()
     isolation = Isolation(MemoryStore(), writes=writes)
     before = isolation.collection(ACME, "notes")
-    writes.place(moved(2, THERE))
+    writes.place("acme", moved(2, THERE))
     with pytest.raises(Unavailable):
         await before.insert([{"n": 1}])
     after = isolation.collection(ACME, "notes")
@@ -62,8 +62,8 @@ async def test_a_call_that_began_before_a_move_does_not_write_where_the_data_was
 
 async def test_what_is_older_than_what_is_known_changes_nothing() -> None:
     writes = Writes()
-    assert writes.place(moved(5, THERE))
-    assert not writes.place(moved(4, frozen=True))
+    assert writes.place("acme", moved(5, THERE))
+    assert not writes.place("acme", moved(4, frozen=True))
     with writes.one("acme", THERE):
         pass
 
@@ -71,7 +71,7 @@ async def test_what_is_older_than_what_is_known_changes_nothing() -> None:
 async def test_a_snapshot_that_is_frozen_is_believed_before_anything_was_heard() -> None:
     isolation = Isolation(MemoryStore())
     with pytest.raises(Unavailable):
-        await isolation.collection(moved(1, frozen=True), "notes").insert([{"n": 1}])
+        await isolation.collection(Tenant("acme", "Acme", frozen=True), "notes").insert([{"n": 1}])
 
 
 async def test_writes_that_had_begun_are_waited_for() -> None:
@@ -79,7 +79,7 @@ async def test_writes_that_had_begun_are_waited_for() -> None:
     first, second = writes.one("acme", HERE), writes.one("acme", HERE)
     first.__enter__()
     second.__enter__()
-    writes.place(moved(2, frozen=True))
+    writes.place("acme", moved(2, frozen=True))
     drained = asyncio.create_task(writes.drained("acme"))
     first.__exit__()
     await asyncio.sleep(0)
