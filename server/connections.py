@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from typing import Literal
+from typing import Literal, Protocol
 
 from hooks.context import Authentication, Record
+from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from server.connection import Connection
 from server.engine import Gate
@@ -25,6 +26,18 @@ MOST_REFUSALS = 200
 """Calls of one connection that may be refused within `PATIENCE` seconds."""
 RUNNING_CALLS = 256
 """Calls of one tenant that run at once in this process; further ones wait in turn."""
+
+
+class Counter(Protocol):
+    """Counts the connections of tenants over all processes."""
+
+    async def enter(self, connection: Connection, tenant: Tenant) -> None:
+        """Takes a place in a tenant; raises TooManyRequests where there is none."""
+        ...
+
+    def leave(self, connection: Connection, tenant: Tenant | None = None) -> None:
+        """Gives it back: that in the connection's tenant, or another one."""
+        ...
 
 
 class Connections:
@@ -47,6 +60,10 @@ class Connections:
         self._by_tenant: dict[str, dict[str, Connection]] = {}
         self._by_user: dict[_Key, dict[Connection, None]] = {}
         self._by_session: dict[_Key, dict[Connection, None]] = {}
+        self.counter: Counter | None = None
+        """Who is asked whether a connection may go on in another tenant."""
+        self.newest: Callable[[Tenant], Tenant] = lambda tenant: tenant
+        """The tenant as it is by now; raises Forbidden for one that is not served any more."""
         self._refusals: dict[Connection, tuple[float, int]] = {}
 
     def gate(self, tenant_id: str) -> Gate:
@@ -115,10 +132,12 @@ class Connections:
 
         Nothing happens when the connection has gone in the meantime, or has gone on in another tenant.
         """
-        if connection.tenant.id != tenant.id:
-            return
+        if connection.tenant.id == tenant.id:
+            self._log_in(connection, authentication, user)
+
+    def _log_in(self, connection: Connection, authentication: Authentication, user: Record | None) -> None:
         self._forget_login(connection)
-        if connection.id not in self._by_tenant.get(connection.tenant.id, {}):
+        if not self._has(connection):
             return
         connection.authentication = authentication
         connection.user = user
@@ -138,13 +157,41 @@ class Connections:
 
         It leaves every channel and count of the old tenant before it is in the new one. Calls that run keep the identity
         they began with; those that wait begin with the new one.
+
+        Raises:
+            TooManyRequests: the tenant has no room for it; it stays where it is.
         """
-        if connection.id not in self._by_tenant.get(connection.tenant.id, {}):
+        before, counter = connection.tenant, self.counter
+        if tenant.id == before.id or counter is None:
+            self._move(connection, authentication, user, self.newest(tenant))
+            return
+        await counter.enter(connection, tenant)
+        try:
+            # Somebody may have switched the tenant off, or the connection may have gone, while this was asked.
+            tenant = self.newest(tenant)
+            is_there = connection.tenant.id == before.id and self._has(connection)
+        except FeathersError:
+            counter.leave(connection, tenant)
+            raise
+        if is_there:
+            counter.leave(connection)
+            self._move(connection, authentication, user, tenant)
+        elif connection.tenant.id != tenant.id or not self._has(connection):
+            counter.leave(connection, tenant)
+
+    def _has(self, connection: Connection) -> bool:
+        return connection.id in self._by_tenant.get(connection.tenant.id, {})
+
+    def _move(
+        self, connection: Connection, authentication: Authentication, user: Record | None, tenant: Tenant
+    ) -> None:
+        """The step itself: nothing in it waits."""
+        if not self._has(connection):
             return
         self.remove(connection)
         connection.tenant = tenant
         self.add(connection)
-        await self.login(connection, authentication, user, tenant)
+        self._log_in(connection, authentication, user)
         connection.socket.move(self.gate(tenant.id))
 
     async def logout(self, connection: Connection) -> None:

@@ -92,6 +92,7 @@ class Roost:
         self.catalogue.on_change(self.connections.refresh)
         self.slots = Slots(deployment, backend.nodes, database=settings.database, beat=settings.heartbeat)
         self.occupancy = Occupancy(self.connections, self.slots, settings.plan_connections)
+        self.connections.counter = self.occupancy
         self.catalogue.on_change(self.occupancy.follow)
         backend.moving.on_move(self.catalogue.refresh)
         isolation = backend.isolation
@@ -132,6 +133,7 @@ class Roost:
             self.app, backend, catalogue=self.catalogue, addresses=self.addresses, tokens=self.people.tokens
         )
         self.resolver = self.entrance.resolver
+        self.connections.newest = self.resolver.current
         watch_services(self.app, backend.audit)
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)

@@ -131,6 +131,9 @@ class OAuth:
         params = Params(tenant=tenant, provider="rest", token=token)
         await self._app.authenticate(params)
         assert params.authentication is not None
+        if params.authentication.payload.get("app_id") != tenant.id:
+            # A manager's id may be that of a user here, whom he is not.
+            raise Forbidden("Who manages this app is no user of it, and has nothing here to link a sign-in to")
         return params.authentication.payload
 
     async def _end(self, request: web.Request) -> Mapping[str, str]:

@@ -31,13 +31,13 @@ class Occupancy:
         own = tenant.limits.max_concurrent_connections
         return self._plans.get(tenant.plan) if own is None else own
 
-    async def enter(self, connection: Connection) -> None:
-        """Takes a slot for a socket that is about to be accepted.
+    async def enter(self, connection: Connection, tenant: Tenant | None = None) -> None:
+        """Takes a slot for a socket that is about to be accepted, or that is about to go on in another tenant.
 
         Raises:
             TooManyRequests: there is none left, with the reason `TooManyConnections`. Unavailable: nobody can tell.
         """
-        tenant = connection.tenant
+        tenant = tenant or connection.tenant
         limit = self.limit_of(tenant)
         if limit is None:
             return
@@ -45,9 +45,9 @@ class Occupancy:
             await self._count(tenant)
         await self._slots.reserve(tenant.id, connection, limit)
 
-    def leave(self, connection: Connection) -> None:
+    def leave(self, connection: Connection, tenant: Tenant | None = None) -> None:
         """Gives the slot back."""
-        self._slots.release(connection.tenant.id, connection)
+        self._slots.release((tenant or connection.tenant).id, connection)
 
     async def follow(self, tenant: Tenant) -> None:
         """A tenant was changed: a limit counts those who are there, and turns some of them out where that is asked for."""

@@ -10,6 +10,7 @@ from typing import Any
 from hooks.context import Authentication, Caller, Params, Record
 from hooks.errors import Forbidden, NotAuthenticated, NotFound
 from hooks.scopes import PRINCIPAL_PREFIX
+from hooks.tenant import Tenant
 from services.authentication.anonymous import AnonymousStrategy
 from services.authentication.api_keys import ApiKeys
 from services.authentication.bearer import TRIES, JwtStrategy
@@ -103,8 +104,10 @@ class AuthenticationService(Service):
                 raise ended()
             if params.connection is not None:
                 principal = proof.user if proof.principal is None else proof.principal
-                enter = self._sessions.login if proof.tenant is None else self._sessions.switch
-                await enter(params.connection, proof.login, principal, proof.tenant or params.tenant)
+                if proof.tenant is None:
+                    await self._sessions.login(params.connection, proof.login, principal, params.tenant)
+                else:
+                    await self._switch(params.connection, proof.login, principal, proof.tenant)
             return _answer(proof.login, proof.user, name)
         session = proof.session
         if session is None:
@@ -157,6 +160,15 @@ class AuthenticationService(Service):
             NotAuthenticated: it is not valid here and now, or its user is gone. Forbidden: it is good, but not here.
         """
         return await self._jwt.verify(token, params, live=live)
+
+    async def _switch(self, connection: Any, login: Authentication, principal: Record, tenant: Tenant) -> None:
+        """Takes a connection into a tenant. From then on it hears of what changes; what has changed before is looked at."""
+        await self._sessions.switch(connection, login, principal, tenant)
+        try:
+            await self._jwt.verify(login.access_token, Params(tenant=tenant))
+        except (NotAuthenticated, Forbidden):
+            await self._sessions.logout(connection)
+            raise
 
     async def _begin(self, proof: Proof, params: Params, began: datetime, *, keep: bool) -> Session:
         user_id = str(proof.user["_id"])

@@ -26,7 +26,7 @@ from tests.integration.entities.people import (
     refusal,
     tenant_of,
 )
-from tests.support.client import PASSWORD, CallError, Client, Rest, connect, fresh, outcome, rest, until
+from tests.support.client import PASSWORD, CallError, Client, Rest, connect, fresh, handshake, outcome, rest, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -501,6 +501,35 @@ async def test_an_app_that_is_not_served_is_no_place_to_go(served: Roost) -> Non
         finally:
             await set_status("ready")
         await switch(max_, SOUTH)
+
+
+async def test_a_socket_counts_where_it_is(served: Roost) -> None:
+    """TK-8, TC-9, pitfall 12: without room in the app it stays where it is; counted in one tenant at a time."""
+    manager = await make_manager(served, "read:roles", tenant_id=SOUTH)
+    tenants = served.backend.deployment.client[f"{served.settings.database}_control"]["tenants"]
+
+    async def set_most(most: int | None) -> None:
+        change = {"$set": {"limits.max_concurrent_connections": most}, "$inc": {"epoch": 1}}
+        await tenants.update_one({"_id": SOUTH}, change)
+        await until(lambda: tenant_of(served, SOUTH).limits.max_concurrent_connections == most)
+
+    async with at_home(served, "socket", manager) as max_:
+        await set_most(1)
+        try:
+            data = {"strategy": "organization", "organization": SOUTH}
+            async with connect(served, SOUTH):
+                full = await refusal(max_, "create", "authentication", data)
+                assert (full.code, full.data["reason"]) == (429, "TooManyConnections")
+                assert (await max_.call("get", "users", manager.user_id))["_id"] == manager.user_id
+            await until(lambda: not served.connections.has(SOUTH))
+            await switch(max_, SOUTH)
+            kind, payload = await handshake(served, f"appId={SOUTH}")
+            assert (kind, payload["data"]["data"]["reason"]) == ("refused", "TooManyConnections")
+            await switch(max_, None)
+            async with connect(served, SOUTH):
+                assert served.connections.has(SOUTH)
+        finally:
+            await set_most(None)
 
 
 async def test_memberships_changed_behind_the_services_back(served: Roost) -> None:
