@@ -158,8 +158,10 @@ async def test_a5_the_hundredth_failure_of_an_address_is_its_last_at_once(roosts
         connect(roost, "acme", headers={"X-Forwarded-For": HERE}) as socket,
         rest(roost, "acme", **{"X-Forwarded-For": THERE}) as other,
     ):
-        errors = await asyncio.gather(*(log_in(attacker, f"name-{n}") for n in range(110)))
-        codes = Counter(error.code for error in errors)
+        codes: Counter[int] = Counter()
+        for some in range(0, 110, 10):
+            errors = await asyncio.gather(*(log_in(attacker, f"name-{n}") for n in range(some, some + 10)))
+            codes.update(error.code for error in errors)
         assert codes[401] in (100, 101)
         assert codes[429] == 110 - codes[401]
         assert (await log_in(socket, "another")).code == 429
