@@ -30,6 +30,11 @@ caller: ContextVar[Caller] = ContextVar("roost_caller")
 _calls = itertools.count(1)
 
 
+def current_call() -> str:
+    """The name of the call that goes on; "-" where modules call as from outside, beside any transport."""
+    return call_id.get("-")
+
+
 def next_call_id() -> str:
     """A new name for a call, unique within this process."""
     return f"{next(_calls):x}"

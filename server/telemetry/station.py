@@ -23,7 +23,7 @@ class Station:
         self, backend: Backend, connections: Connections, addresses: Addresses, traces: Traces | None = None
     ) -> None:
         token = backend.settings.metrics_token
-        self.metrics = Metrics(connections, logs.call_id.get)
+        self.metrics = Metrics(connections, logs.current_call)
         self.tail = Tail(backend.tails, node=backend.node)
         self.observer = Observer(self.metrics, self.tail, traces)
         self._page = MetricsPage(self.metrics, addresses, None if token is None else token.get_secret_value())
