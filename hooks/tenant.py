@@ -193,6 +193,8 @@ class Tenant:
     """Entities that the control plane does not copy to this tenant."""
     settings_rev: int = 0
     """Counts the changes of the settings, as `epoch` counts those of anything."""
+    inheritance: Mapping[str, Any] = field(default_factory=dict)
+    """Which settings come from the control plane, as far as it is said: see `services/control/inheritance/selection.py`."""
 
     @property
     def is_serving(self) -> bool:

@@ -14,6 +14,7 @@ from hooks.errors import BadRequest, Conflict, FeathersError
 from hooks.password import Hasher
 from hooks.tenant import Tenant
 from server.control import Control
+from server.inheritance import Inheritance
 from server.settings import Settings, named_clusters
 from services.audit import Audit
 from services.audited import note_applied
@@ -83,6 +84,9 @@ class Backend:
         self.audit = Audit(self.isolation, days=settings.audit_days)
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
         self.moves = self._moves(deployment, settings.database)
+        self.inheritance = Inheritance(
+            self.isolation, self.tenants, self.control.sagas, control_plane=settings.control_plane
+        )
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:
         entries = MoveEntries(deployment, database=database)

@@ -113,8 +113,7 @@ class Roost:
             connections=self.connections,
         )
         self.app.deliver = hush_users(self.relay)
-        self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas)]}})
-        self.app.hooks({"before": {"all": [enforce_scopes]}})
+        self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas), enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
         self.outbound = Outbound(allow_private=settings.outbound_private)
         self.jobs = self.app.jobs = Jobs(backend.job_store, control_plane=settings.control_plane)
@@ -138,6 +137,7 @@ class Roost:
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
         self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)
+        backend.inheritance.offer(self.app, self.catalogue, backend.audit)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         backend.control.follow(lambda: self.app.tenants)

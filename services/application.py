@@ -24,6 +24,7 @@ from services.jobs.queue import Jobs
 from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.readers import Readers
 from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
+from services.setting_keys import SettingKeys, SettingValues
 from services.store import Store
 from services.tenant_hooks import TenantHooks
 
@@ -105,6 +106,10 @@ class Application:
         self.storage: Storage | None = None
         self.jobs: Jobs | None = None
         """Background work: `app.jobs.handle("digest", work)`, and `await app.jobs.enqueue("digest", {...})` in a call."""
+        self.settings = SettingKeys()
+        """Which settings apps have: `app.settings.declare("shop.currency", {"type": "string"}, default="EUR")`."""
+        self.setting_values: SettingValues | None = None
+        """What holds for an app: `await app.setting_values.value(tenant, "shop.currency")`."""
         self.tenants = TenantHooks()
         """Hooks around creating, changing and deleting apps."""
         self._hooks = Hooks()

@@ -23,7 +23,9 @@ def set_configuration(
     app: App,
     key: Annotated[
         str,
-        typer.Argument(help="is_active, allowed_origins, require_origin, limits, plan, region or sync_exclude."),
+        typer.Argument(
+            help="is_active, allowed_origins, require_origin, limits, plan, region, sync_exclude or inheritance."
+        ),
     ],
     value: Annotated[str, typer.Argument(help="Its value: JSON, or else a text.")],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Check the change, and change nothing.")] = False,

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError, field_validator
+from pydantic import AfterValidator, ValidationError, field_validator
 from pymongo import ReturnDocument
 
 from hooks.errors import BadRequest, Conflict, Forbidden, NotFound
 from hooks.tenant import Tenant
 from services.control import public_keys
+from services.control.inheritance.selection import Selection
 from services.control.tenants import COLLECTION, control_database, to_tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.declaration.model import Strict, as_tuple
 from services.declaration.tenant import LimitsDeclaration, Origin, Word
+
+
+def _as_declared(given: dict[str, Any]) -> dict[str, Any]:
+    """Only what is said: the rest is the control plane's to say."""
+    return Selection.model_validate(given).model_dump(mode="json", exclude_unset=True)
 
 
 class _Changes(Strict):
@@ -28,6 +34,7 @@ class _Changes(Strict):
     plan: Word = "default"
     region: Word | None = None
     sync_exclude: tuple[Word, ...] = ()
+    inheritance: Annotated[dict[str, Any], AfterValidator(_as_declared)] = {}
 
     @field_validator("allowed_origins", "sync_exclude", mode="before")
     @classmethod

@@ -246,6 +246,18 @@ class Tenants:
         if found is None:
             raise NotFound(f"There is no tenant '{id}'")
 
+    async def count_settings(self, id: str) -> Tenant:
+        """Counts a change of a tenant's settings, which running servers hear of; the tenant as it is then.
+
+        Raises:
+            NotFound: there is no such tenant.
+        """
+        change = {"$inc": {"epoch": 1, "settings_rev": 1}, "$currentDate": {"updated_at": True}}
+        found = await self._deployment.collection(self.namespace).find_one_and_update({"_id": id}, change)
+        if found is None:
+            raise NotFound(f"There is no tenant '{id}'")
+        return to_tenant(found)
+
     async def _write_one(self, declared: TenantDeclaration, creator: str | None) -> Change:
         wanted = declared.stored()
         now = datetime.now(UTC)
@@ -347,6 +359,7 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         region=document.get("region"),
         sync_exclude=tuple(document.get("sync_exclude", ())),
         settings_rev=document.get("settings_rev", 0),
+        inheritance=document.get("inheritance", {}),
     )
 
 
