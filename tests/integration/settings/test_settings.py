@@ -227,8 +227,8 @@ async def test_who_may_see_and_change_them(served: Roost, transport: str) -> Non
         administrator(served, app, transport) as ada,
         person(served, app, READ, UPDATE, "read:clients", "update:clients", transport=transport) as merchant,
     ):
-        for method in (("get", "settings", "current"), ("patch", "settings", "current", {})):
-            assert (await refusal(nobody, *method)).code == 403
+        assert (await refusal(nobody, "get", "settings", "current")).code == 403
+        assert (await refusal(nobody, "patch", "settings", "current", {})).code == 403
         await own(reader)
         assert (await refusal(reader, "patch", "settings", "current", {})).code == 403
         assert (await refusal(ada, "patch", "settings", "current", {"shop": {"margin": 3}})).code == 403
@@ -239,8 +239,9 @@ async def test_who_may_see_and_change_them(served: Roost, transport: str) -> Non
         for id in (app, "settings", "current"):
             assert (await ada.call("get", "settings", id))["settings_rev"] == 1
         assert (await refusal(ada, "get", "settings", CONTROL_PLANE)).code == 404
-        for method in (("find", "settings"), ("create", "settings", {}), ("remove", "settings", "current")):
-            assert (await refusal(ada, *method)).code == 405
+        assert (await refusal(ada, "find", "settings")).code == 405
+        assert (await refusal(ada, "create", "settings", {})).code == 405
+        assert (await refusal(ada, "remove", "settings", "current")).code == 405
 
 
 BAD: list[Any] = [
