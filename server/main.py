@@ -140,7 +140,7 @@ class Roost:
         backend.inheritance.offer(self.app, self.catalogue, backend.audit)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
-        backend.control.follow(lambda: self.app.tenants)
+        backend.control.offer(self.app, backend.configuration, self.people.grants)
         self.engine = Engine(
             Sockets(
                 self.app,

@@ -52,6 +52,8 @@ class Service:
 
     id: str = "_id"
     """The field that holds a record's id."""
+    control_plane: bool = False
+    """Whether only managers from the control plane may call it: the documents of other apps leave it out."""
     guards: bool = False
     """Whether the methods keep to `params.guard`; for others a rule with a condition adds it to the query."""
     updates: frozenset[str] = frozenset()

@@ -113,6 +113,8 @@ class TenantDescription:
 def describe(tenant: Tenant, app: Application) -> TenantDescription:
     """The services that the tenant declared, and those of the server's own code, as the tenant's clients see them."""
     registrations = {**app.declared(tenant), **app.services}
+    if not tenant.is_control_plane:
+        registrations = {path: found for path, found in registrations.items() if not _is_for_managers(found)}
     if all(registration.rooms is None for registration in registrations.values()):
         registrations = {path: found for path, found in registrations.items() if not _is_rooms(found)}
     order = sorted(registrations, key=lambda path: (path not in _FIRST, path))
@@ -126,6 +128,10 @@ def describe(tenant: Tenant, app: Application) -> TenantDescription:
 
 
 _FIRST = ("authentication", "users")
+
+
+def _is_for_managers(registration: Registration) -> bool:
+    return bool(getattr(registration.service, "control_plane", False))
 
 
 def _is_rooms(registration: Registration) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, ValidationError, field_validator
+from pydantic import AfterValidator, Field, ValidationError, field_validator
 from pymongo import ReturnDocument
 
 from hooks.errors import BadRequest, Conflict, Forbidden, NotFound
@@ -27,6 +27,7 @@ def _as_declared(given: dict[str, Any]) -> dict[str, Any]:
 class _Changes(Strict):
     """What may be changed. Each key replaces the whole value that it names."""
 
+    name: Annotated[str, Field(min_length=1, max_length=120)] = "-"
     is_active: bool = True
     allowed_origins: tuple[Origin, ...] = ()
     require_origin: bool = False

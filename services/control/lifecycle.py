@@ -7,7 +7,7 @@ in the same transaction as the tenant's new state; a `Runner` brings it to its e
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import structlog
@@ -72,7 +72,12 @@ class Lifecycle:
         self._control_plane = control_plane
         self.hooks: Callable[[], TenantHooks] = TenantHooks
         """Where plug-ins have registered theirs."""
+        self._listeners: list[Callable[[Tenant], Awaitable[None]]] = []
         runner.on_failure(self._note_failure)
+
+    def on_update(self, listener: Callable[[Tenant], Awaitable[None]]) -> None:
+        """Calls `listener` with each tenant that was changed by way of this process."""
+        self._listeners.append(listener)
 
     async def create(
         self, declared: TenantDeclaration, actor: Actor = AT_THE_SERVER, *, idempotency_key: str | None = None
@@ -178,6 +183,16 @@ class Lifecycle:
         """
         return await self._switch(id, RESUME, "suspended", actor, "app-resumed")
 
+    async def begin(self, id: str, kind: str, actor: Actor = AT_THE_SERVER) -> Operation:
+        """Begins an operation on a tenant in service, of a kind that changes no state by its beginning.
+
+        Raises:
+            BadRequest: there is no such kind. NotFound: there is no such tenant. Conflict: it is not in service, or busy.
+        """
+        if kind not in self._sagas.kinds - {PROVISION, DELETE}:
+            raise BadRequest(f"There is no operation '{kind[:64]}'")
+        return await self._switch(id, kind, "ready", actor, f"app-{kind}")
+
     async def retry(self, id: str, kind: str) -> Operation:
         """Takes up at once what has failed, or waits for its next attempt.
 
@@ -271,7 +286,9 @@ class Lifecycle:
             await self.settle(operation.id)
 
     async def tell_updated(self, tenant: Tenant, actor: Actor) -> None:
-        """Calls the hooks that follow a change of a tenant. None of them can undo it."""
+        """Calls what follows a change of a tenant: listeners, and hooks, none of which can undo it."""
+        for listener in self._listeners:
+            await listener(tenant)
         call = TenantCall(tenant.id, actor.name, actor.provider)
         for hook in self.hooks().after("after_update"):
             await run_after(hook, call, tenant)

@@ -78,7 +78,7 @@ class Operation:
         """What those who may read operations see."""
         return {
             "_id": self.id,
-            "app_id": self.app_id,
+            "tenant_id": self.app_id,
             "kind": self.kind,
             "state": self.state,
             "steps": [dict(step) for step in self.steps],

@@ -41,6 +41,8 @@ CONTROL_KEPT: Final = frozenset(
         "own_rules",  # These and what follows are about the server and its processes.
         "nodes",
         "job_schedules",
+        "bus",  # Events on their way to other processes, which the database deletes by itself.
+        "tails",
     }
 )
 """Collections in which nothing goes with a tenant."""

@@ -21,6 +21,7 @@ PROMOTE = "promote"
 """Brings a tenant's data to another placement, whatever the direction."""
 FINALIZE = "finalize"
 """Deletes what a move has left behind."""
+ROTATE_KEYS = "rotate-keys"
 
 ORDER: Mapping[str, tuple[str, ...]] = {
     PROVISION: (
@@ -59,6 +60,7 @@ ORDER: Mapping[str, tuple[str, ...]] = {
     RESUME: ("resume",),
     PROMOTE: ("preflight", "mark", "copy", "follow", "switch", "retain"),
     FINALIZE: ("purge-source", "proof"),
+    ROTATE_KEYS: ("rotate",),
 }
 """The steps of each kind (CP-21, CP-25). Those that nobody has handed in are left out."""
 
@@ -90,7 +92,25 @@ class Sagas:
     """The steps that were handed in."""
 
     def __init__(self) -> None:
+        self._order = dict(ORDER)
         self._steps: dict[str, dict[str, Step]] = {kind: {} for kind in ORDER}
+
+    def define(self, kind: str, *steps: Step) -> None:
+        """Adds a kind of operation, such as `promote`, with its steps in their order; managers may ask for it.
+
+        Raises:
+            ValueError: there is one of this name.
+        """
+        if kind in self._order:
+            raise ValueError(f"There is an operation '{kind}'")
+        self._order[kind] = tuple(step.name for step in steps)
+        self._steps[kind] = {}
+        self.add(kind, *steps)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """Those of which at least one step is known here."""
+        return frozenset(kind for kind, steps in self._steps.items() if steps)
 
     def add(self, kind: str, *steps: Step) -> None:
         """Takes steps on, wherever they have their place.
@@ -99,7 +119,7 @@ class Sagas:
             ValueError: a step that no such saga has, or has already.
         """
         for step in steps:
-            if step.name not in ORDER[kind]:
+            if step.name not in self._order[kind]:
                 raise ValueError(f"'{step.name}' is no step of '{kind}'")
             if step.name in self._steps[kind]:
                 raise ValueError(f"The step '{step.name}' of '{kind}' was handed in already")
@@ -107,7 +127,7 @@ class Sagas:
 
     def names(self, kind: str) -> tuple[str, ...]:
         """The steps of a kind of operation in their order."""
-        return tuple(name for name in ORDER[kind] if name in self._steps[kind])
+        return tuple(name for name in self._order[kind] if name in self._steps[kind])
 
     def step(self, kind: str, name: str) -> Step | None:
         """A step by name."""

@@ -13,7 +13,7 @@ from hooks.tenant import Tenant
 from services.audit import Audit
 from services.authentication.keys import Keys
 from services.control.purge import KEYS, Purge
-from services.control.sagas import DELETE, PROVISION, RESUME, SUSPEND, Sagas, Step, Work
+from services.control.sagas import DELETE, PROVISION, RESUME, ROTATE_KEYS, SUSPEND, Sagas, Step, Work
 from services.control.tenants import Tenants
 from services.tenant_hooks import After, TenantCall, TenantHooks
 
@@ -21,6 +21,8 @@ log = structlog.get_logger()
 
 HOOK_ATTEMPTS = 3
 HOOK_PAUSE = 0.2
+OVERLAP = 86_400.0
+"""Seconds for which tokens are accepted that the keys before have signed."""
 
 Quiet = Callable[[Work], Awaitable[None]]
 """Returns when no process serves the tenant any more: its calls have ended, and its sockets are closed."""
@@ -85,6 +87,7 @@ class OwnSteps:
         )
         sagas.add(SUSPEND, Step("suspend", self._suspend), Step("sockets", self._quiet))
         sagas.add(RESUME, Step("resume", self._resume))
+        sagas.add(ROTATE_KEYS, Step("rotate", self._rotate))
 
     async def _prepare_database(self, work: Work) -> None:
         await self._tenants.prepare_database(work.tenant)
@@ -115,6 +118,12 @@ class OwnSteps:
     async def _stop_jobs(self, work: Work) -> None:
         # One that runs ends by itself: its worker finds that the app is being deleted.
         await self._purge.control(work.tenant, "jobs")
+
+    async def _rotate(self, work: Work) -> None:
+        newest = max((record.created_at for record in await self._keys.records(work.tenant.id)), default=None)
+        if newest is None or newest < work.operation.created_at:
+            await self._keys.rotate(work.tenant.id, OVERLAP)
+        await self._tenants.touch(work.tenant.id)
 
     async def _end_logins(self, work: Work) -> None:
         await self._purge.logins(work.tenant)

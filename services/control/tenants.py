@@ -85,6 +85,30 @@ class Tenants:
         found = await self._stored(id)
         return None if found is None else to_tenant(found)
 
+    async def document(self, id: str) -> Document:
+        """A tenant's entry as it is kept.
+
+        Raises:
+            NotFound: there is no such tenant.
+        """
+        found = await self._stored(id)
+        if found is None:
+            raise NotFound(f"No record found for id '{id[:64]}'")
+        return found
+
+    async def page(
+        self, filter: Mapping[str, Any], *, sort: Sequence[tuple[str, int]], skip: int, limit: int
+    ) -> tuple[int, list[Document]]:
+        """How many entries match, and a page of them."""
+        try:
+            total = int(await self._documents.count_documents(filter, maxTimeMS=2000))
+            if not limit:
+                return total, []
+            cursor = self._documents.find(filter, sort=[*sort], skip=skip, limit=limit, max_time_ms=2000)
+            return total, await cursor.to_list()
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
     async def all(self) -> AsyncIterator[Tenant]:
         """All tenants in order of their ids."""
         try:

@@ -68,10 +68,10 @@ async def test_a_step_that_fails_leaves_the_app_failed_and_is_tried_again(roost:
         if broken:
             raise Conflict("no client today")
 
-    control.sagas.add(PROVISION, Step("organization", organization), Step("default-client", client))
+    control.sagas.add(PROVISION, Step("settings", organization), Step("backfill:roles", client))
     operation = await make(roost, "initech")
     assert (operation.state, operation.attempts) == (WAITING, 1)
-    assert operation.error == {"step": "default-client", "message": "no client today"}
+    assert operation.error == {"step": "backfill:roles", "message": "no client today"}
     assert await state(roost, "initech") == "failed"
     broken = False
     again = await control.lifecycle.settle((await control.lifecycle.retry("initech", PROVISION)).id)
@@ -95,7 +95,7 @@ async def test_failures_are_tried_again_by_themselves_until_it_is_enough(
     async def client(work: Work) -> None:
         raise RuntimeError("the password is canary-123")
 
-    control.sagas.add(PROVISION, Step("default-client", client))
+    control.sagas.add(PROVISION, Step("settings", client))
     made = await make(roost, "initech")
 
     async def over() -> bool:
@@ -267,10 +267,7 @@ async def test_deleting_goes_step_by_step_and_never_past_a_failed_one(roost: Roo
         if broken:
             raise Conflict("the disk is full")
 
-    async def organization(work: Work) -> None:
-        order.append("organization")
-
-    control.sagas.add(DELETE, Step("export", export), Step("organization", organization))
+    control.sagas.add(DELETE, Step("export", export))
     steps = control.sagas.names(DELETE)
     assert steps.index("sockets") < steps.index("tokens") < steps.index("export") < steps.index("purge")
     assert steps.index("purge") < steps.index("keys") < steps.index("domains") < steps.index("organization")
@@ -284,7 +281,7 @@ async def test_deleting_goes_step_by_step_and_never_past_a_failed_one(roost: Roo
     again = await control.lifecycle.delete("acme")
     assert again.id == begun.id
     assert (await control.lifecycle.settle(again.id)).state == SUCCEEDED
-    assert order == ["export", "export", "organization"]
+    assert order == ["export", "export"]
     assert await state(roost, "acme") is None
 
 
@@ -351,7 +348,7 @@ async def main():
         async def block(work):
             print("blocked", flush=True)
             await asyncio.sleep(60)
-        backend.control.sagas.add(sagas.PROVISION, sagas.Step("default-client", block))
+        backend.control.sagas.add(sagas.PROVISION, sagas.Step("settings", block))
         (one,) = declaration.check({"tenants": [{"id": "initech"}]}).tenants
         await backend.control.lifecycle.create(one)
 
@@ -366,7 +363,7 @@ async def test_a_killed_process_leaves_what_another_one_brings_to_its_end(roost:
     async def client(work: Work) -> None:
         done.append(work.tenant.id)
 
-    roost.backend.control.sagas.add(PROVISION, Step("default-client", client))
+    roost.backend.control.sagas.add(PROVISION, Step("settings", client))
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -390,8 +387,8 @@ async def test_a_killed_process_leaves_what_another_one_brings_to_its_end(roost:
     operation = await roost.backend.control.operations.latest("initech")
     assert operation is not None
     attempts = {step["name"]: step["attempts"] for step in operation.steps}
-    assert attempts["default-client"] == 2
-    assert {count for name, count in attempts.items() if name != "default-client"} == {1}
+    assert attempts["settings"] == 2
+    assert {count for name, count in attempts.items() if name != "settings"} == {1}
 
 
 async def test_two_nodes_share_the_work_and_none_does_it_twice(roosts: StartRoost) -> None:
@@ -405,7 +402,7 @@ async def test_two_nodes_share_the_work_and_none_does_it_twice(roosts: StartRoos
         await asyncio.sleep(0.05)
 
     for roost in (first, second):
-        roost.backend.control.sagas.add(PROVISION, Step("default-client", client))
+        roost.backend.control.sagas.add(PROVISION, Step("settings", client))
     operation = await first.backend.control.operations.begin(
         "acme", PROVISION, first.backend.control.sagas.names(PROVISION), actor="operator"
     )

@@ -1,0 +1,161 @@
+"""The service `tenant-operations`: what is being done to apps and what was, and how managers ask for more of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from hooks.context import HookContext, Params, Record
+from hooks.control import Manager, control_plane_only, manager
+from hooks.errors import BadRequest, Forbidden, NotFound
+from hooks.tenancy import FIELD, asked
+from services.base import Page, Service
+from services.control.lifecycle import Actor, Lifecycle
+from services.control.listing import Field, moment, parse, text
+from services.control.operations import Operations
+from services.control.sagas import DELETE, PROVISION, RESUME, SUSPEND
+from services.control.services.tenants import DELETE as DELETE_TENANTS
+from services.control.services.tenants import READ as READ_TENANTS
+from services.control.services.tenants import UPDATE as UPDATE_TENANTS
+from services.registration import HooksByKind
+
+PATH = "tenant-operations"
+READ, CREATE = "read:tenant_operations", "create:tenant_operations"
+HEARING = {"all": [{"permission": READ}, {"permission": READ_TENANTS}]}
+"""Who hears of the events, in the control plane alone."""
+
+FIELDS: Mapping[str, Field] = {
+    "tenant_id": Field("app_id", text),
+    "kind": Field("kind", text),
+    "state": Field("state", text),
+    "created_at": Field("created_at", moment),
+}
+
+
+class TenantOperationsService(Service):
+    """Operations: `{_id, tenant_id, kind, state, steps, actor, attempts, error, notes, created_at, updated_at, ended_at}`."""
+
+    control_plane = True
+    schema: Mapping[str, Any] = {
+        "_id": {"type": "string", "required": True},
+        "tenant_id": {"type": "string", "required": True, "description": "The appId."},
+        "kind": {"type": "string", "required": True},
+        "state": {"enum": ["running", "waiting", "succeeded", "failed", "cancelled"]},
+        "steps": {"type": "array", "items": {"type": "object"}, "description": "`{name, state, attempts, error}`"},
+        "actor": {"type": "string", "description": "A user of the control plane, or `operator`."},
+        "attempts": {"type": "integer"},
+        "error": {"type": ["object", "null"], "description": "`{step, message}`"},
+        "notes": {"type": "object"},
+        "created_at": {"type": "string"},
+        "updated_at": {"type": "string"},
+        "ended_at": {"type": ["string", "null"]},
+    }
+    data_schema: Mapping[str, Any] = {
+        "kind": {
+            "type": "string",
+            "required": True,
+            "description": "provision, delete, suspend, resume, rotate-keys, ...",
+        },
+        "tenant_id": {"type": "string", "required": True, "description": "The appId."},
+        "confirm": {"type": "string", "description": "For delete: the appId once more."},
+    }
+
+    def __init__(self, operations: Operations, lifecycle: Lifecycle, *, control_plane: str) -> None:
+        """`control_plane` is its tenant's id."""
+        self._operations = operations
+        self._lifecycle = lifecycle
+        self._control_plane = control_plane
+
+    def hooks(self) -> HooksByKind:
+        """For `Application.use`. Events come from where operations are followed."""
+        return {
+            "before": {"all": [control_plane_only(self._control_plane)]},
+            "after": {"create": [_accept]},
+        }
+
+    async def find(self, params: Params) -> Page:
+        """Operations, the newest first unless it is asked otherwise."""
+        listing = parse({"$sort": {"created_at": -1}, **asked(params.query)}, FIELDS)
+        chosen = {"$and": [listing.filter, self._scope(params)]}
+        total, found = await self._operations.find(chosen, sort=listing.sort, skip=listing.skip, limit=listing.limit)
+        return {
+            "total": total,
+            "limit": listing.limit,
+            "skip": listing.skip,
+            "data": [operation.shown() for operation in found],
+        }
+
+    async def get(self, id: Any, params: Params) -> Record:
+        """One operation with the events of its steps.
+
+        Raises:
+            NotFound: there is none with this id that the caller may see.
+        """
+        found = await self._operations.get(id) if isinstance(id, str) else None
+        scope = self._scope(params)
+        if found is None or scope.get("app_id", found.app_id) != found.app_id:
+            raise NotFound(f"No record found for id '{str(id)[:64]}'")
+        events = [
+            {name: value for name, value in event.items() if name not in ("_id", "operation", "app_id")}
+            for event in await self._operations.events(found.id)
+        ]
+        return {**found.shown(), "events": events}
+
+    async def create(self, data: Any, params: Params) -> Record:
+        """Asks for an operation, or for another attempt of one that failed (`provision`); it goes on by itself.
+
+        Raises:
+            BadRequest: the data has mistakes. Forbidden: the caller may not. NotFound: there is no such app.
+            Conflict: the app is not in a state for it, or something else is being done to it.
+        """
+        kind, app_id, confirm = _read(data)
+        caller = None if params.provider is None else manager(params)
+        if caller is not None:
+            _check(caller, kind)
+        actor = Actor(None if caller is None else caller.sub, params.provider)
+        if kind == PROVISION:
+            return (await self._lifecycle.retry(app_id, kind)).shown()
+        if kind == DELETE:
+            self._lifecycle.check_deletable(app_id)
+            if confirm != app_id:
+                raise BadRequest(f"This deletes the app with all its users and data: confirm it with confirm: {app_id}")
+            return (await self._lifecycle.delete(app_id, actor)).shown()
+        if kind == SUSPEND:
+            return (await self._lifecycle.suspend(app_id, actor)).shown()
+        if kind == RESUME:
+            return (await self._lifecycle.resume(app_id, actor)).shown()
+        return (await self._lifecycle.begin(app_id, kind, actor)).shown()
+
+    def _scope(self, params: Params) -> dict[str, Any]:
+        """Which operations the caller sees: all, or those of the tenant that his organization stands for.
+
+        Raises:
+            Forbidden: none.
+        """
+        if params.provider is None:
+            return {}
+        caller = manager(params)
+        if caller.may(READ) and (not caller.is_platform or caller.may(READ_TENANTS)):
+            return {} if caller.is_platform else {"app_id": caller.tenant}
+        raise Forbidden(f"This needs the permissions {READ} and {READ_TENANTS}")
+
+
+def _check(caller: Manager, kind: str) -> None:
+    needed = DELETE_TENANTS if kind == DELETE else UPDATE_TENANTS
+    if not caller.is_platform or not caller.may(CREATE) or not caller.may(needed):
+        raise Forbidden(f"This needs the permissions {CREATE} and {needed} in the control plane, and no organization")
+
+
+def _read(data: Any) -> tuple[str, str, str | None]:
+    given = {key: value for key, value in data.items() if key != FIELD} if isinstance(data, Mapping) else {}
+    if not {"kind", "tenant_id"} <= set(given) <= {"kind", "tenant_id", "confirm"}:
+        raise BadRequest("An operation is asked for by {kind, tenant_id}, a deletion also by confirm")
+    if not all(isinstance(value, str) for value in given.values()):
+        raise BadRequest("kind, tenant_id and confirm are texts")
+    return given["kind"], given["tenant_id"], given.get("confirm")
+
+
+def _accept(context: HookContext) -> None:
+    """After create: it has only begun; and who follows it tells of it."""
+    context.http["status"] = 202
+    context.event = None
