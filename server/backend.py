@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-import uuid
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -20,6 +19,7 @@ from services.audit import Audit
 from services.audited import note_applied
 from services.authentication.keys import Keys
 from services.authentication.master import MasterKey
+from services.control.backup.backup import Backup
 from services.control.configuration import Configuration
 from services.control.domains import Domains
 from services.control.founding import AnotherControlPlane
@@ -65,8 +65,6 @@ class Backend:
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.configuration = Configuration(deployment, database=settings.database, control_plane=settings.control_plane)
         self.own_rules = OwnRules(deployment, database=settings.database)
-        self.node = uuid.uuid4().hex[:8]
-        """Names this process among those that share the database."""
         self.tails = Tails(deployment, database=settings.database)
         self.job_store = MongoJobStore(deployment, database=settings.database)
         self.rate_store = MongoRateStore(deployment, database=settings.database)
@@ -86,6 +84,9 @@ class Backend:
         self.moves = self._moves(deployment, settings.database)
         self.inheritance = Inheritance(
             self.isolation, self.tenants, self.control.sagas, control_plane=settings.control_plane
+        )
+        self.backup = Backup(
+            deployment, self.placements, self.tenants, self.control.lifecycle, database=settings.database
         )
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:

@@ -10,9 +10,9 @@ import typer
 
 from hooks.tenant import TENANT_ID
 from server.backend import StartError, open_backend
+from server.cli.backup import tenants
 from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.keys import keys
-from server.cli.moves import tenants
 from server.cli.secrets import secrets
 from server.cli.tail import tail
 from server.cli.users import users

@@ -24,7 +24,7 @@ class Station:
     ) -> None:
         token = backend.settings.metrics_token
         self.metrics = Metrics(connections, logs.current_call)
-        self.tail = Tail(backend.tails, node=backend.node)
+        self.tail = Tail(backend.tails, node=backend.nodes.id)
         self.observer = Observer(self.metrics, self.tail, traces)
         self._page = MetricsPage(self.metrics, addresses, None if token is None else token.get_secret_value())
 

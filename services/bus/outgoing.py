@@ -32,6 +32,7 @@ class Sealed(NamedTuple):
     """An event that waits; its id stays the same however often it is sent."""
 
     id: ObjectId
+    app_id: str
     body: bytes
 
 
@@ -64,7 +65,7 @@ class Outgoing:
             log.error("bus: an event cannot travel", tenant=envelope.app_id, service=envelope.path)  # noqa: TRY400
             return
         self._idle.clear()
-        self._waiting.append(Sealed(ObjectId(), body))
+        self._waiting.append(Sealed(ObjectId(), envelope.app_id, body))
         self._size += len(body)
         while len(self._waiting) > MOST or self._size > BYTES:
             self._size -= len(self._waiting.popleft().body)

@@ -80,7 +80,8 @@ class MongoBus:
 
     async def _send(self, events: Sequence[Sealed]) -> None:
         now = datetime.now(UTC)
-        batch = [{"_id": event.id, "at": now, "node": self._nodes.id, "body": event.body} for event in events]
+        same = {"at": now, "node": self._nodes.id}
+        batch = [{"_id": event.id, "app_id": event.app_id, "body": event.body, **same} for event in events]
         try:
             await self._events.insert_many(batch, ordered=True)
         except BulkWriteError as error:

@@ -29,6 +29,9 @@ CONTROL_FIELDS: Final[Mapping[str, str]] = {
     "rate_buckets": "_id.app_id",
     "quota_counters": "_id.app_id",
     "jobs": "app_id",
+    "bus": "app_id",
+    "tails": "app_id",
+    "tail_lines": "app_id",
 }
 """By collection of the control plane's database: the field that names the tenant whose document it is."""
 CONTROL_KEPT: Final = frozenset(
