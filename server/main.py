@@ -133,7 +133,7 @@ class Roost:
         )
         self.resolver = self.entrance.resolver
         self.connections.newest = self.resolver.current
-        watch_services(self.app, backend.audit)
+        watch_services(self.app, backend.audit, lambda: self.catalogue.peek(settings.control_plane))
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
         self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import structlog
 
 from hooks.chain import AroundHook, Next
 from hooks.context import HookContext
-from hooks.errors import FeathersError, NotAuthenticated, to_feathers_error
+from hooks.errors import FeathersError, Forbidden, NotAuthenticated, to_feathers_error
 from hooks.limit import FIELD
+from hooks.permission import PRINCIPAL_PREFIX
+from hooks.tenancy import FIELD as APP_ID
 from hooks.tenant import Tenant
 from services import api_keys, sessions, users
 from services.accounts.service import PATH as ACCOUNTS
@@ -19,6 +22,7 @@ from services.audit import Audit, Happening, failure_of
 from services.authentication.names import LONGEST
 from services.control.own_rules import OwnRules
 from services.control.tenants import Change
+from services.entities.registry import ENTITIES, Entity
 from services.registration import HooksByKind
 
 log = structlog.get_logger()
@@ -26,6 +30,8 @@ log = structlog.get_logger()
 Note = Callable[[HookContext, FeathersError | None], None]
 """Adds an entry for a call that has ended, if it is worth one."""
 
+TELLING = ("name", "identifier", "org_id", "user_id", "role_id", "rs_identifier", "permission")
+"""Fields of entities that an entry repeats."""
 ACCOUNT_EVENTS: Mapping[str, str] = {
     "reset-request": "password-reset-requested",
     "reset": "password-reset",
@@ -39,8 +45,25 @@ ACCOUNT_EVENTS: Mapping[str, str] = {
 """By action of the accounts service."""
 
 
-def watch_services(app: Application, audit: Audit) -> None:
+Home = Callable[[], Tenant | None]
+"""The control plane's tenant, as far as it is known."""
+DONE: Mapping[str, str] = {
+    "create": "created",
+    "update": "changed",
+    "patch": "changed",
+    "remove": "removed",
+    "accept": "accepted",
+}
+"""What an entry says of a method of an entity service."""
+
+
+def watch_services(app: Application, audit: Audit, home: Home = lambda: None) -> None:
     """Adds the hooks to those of Roost's own services, which are registered by then."""
+    for entity in ENTITIES:
+        for path in entity.paths:
+            if path in app.services:
+                offered = app.services[path].methods
+                app.service(path).add_hooks(entity_hooks(audit, entity, offered, home))
     for path, hooks in {
         "authentication": authentication_hooks(audit),
         users.COLLECTION: users_hooks(audit),
@@ -159,6 +182,31 @@ def api_keys_hooks(audit: Audit) -> HooksByKind:
         _add(audit, "api-key-revoked", context, error, subject=None if error else _id_of(context.result))
 
     return {"around": {"create": [_watch(make)], "remove": [_watch(revoke)]}}
+
+
+def entity_hooks(audit: Audit, entity: Entity, methods: Sequence[str], home: Home) -> HooksByKind:
+    """Writes to entities, and those that were forbidden. What managers do in an app stands in the control plane's log too."""
+    noun = entity.name.replace(" ", "-")
+
+    def write(context: HookContext, error: FeathersError | None) -> None:
+        if error is not None and not isinstance(error, Forbidden):
+            return
+        record = {} if error is not None or not isinstance(context.result, Mapping) else context.result
+        outcome, failed = failure_of(error)
+        details: dict[str, Any] = {**failed}
+        details |= {name: str(record[name]) for name in TELLING if name in record}
+        if context.method in ("update", "patch") and isinstance(context.data, Mapping):
+            details["fields"] = sorted(set(context.data) - {APP_ID})
+        actor = _id_of(context.params.user)
+        subject = _id_of(record) or (None if context.id is None else str(context.id)[:64])
+        event, plane = f"{noun}-{DONE[context.method]}", home()
+        note = partial(audit.add, outcome=outcome, actor_id=actor, subject=subject, params=context.params)
+        note(context.tenant, event, details=details)
+        if plane is not None and actor is not None and actor.startswith(PRINCIPAL_PREFIX):
+            note(plane, event, details={**details, "app": context.tenant.id})
+
+    watched = [method for method in methods if method in DONE]
+    return {"around": {method: [_watch(write)] for method in watched}}
 
 
 def note_applied(audit: Audit, change: Change, before: Tenant | None, after: Tenant) -> None:

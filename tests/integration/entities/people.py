@@ -21,7 +21,7 @@ tenants:
       diary: {{rules: {{default: {{owner_id: $user._id}}}}, stamp: {{owner_id: $user._id}}}}
       board: {{rules: {{default: public}}}}
   - id: {SOUTH}
-    auth: {{username_field: email}}
+    auth: {{username_field: email, inherit_global_permissions_in_organizations: true}}
     services:
       notes: {{multi: true, rules: {{default: authenticated}}}}
 """

@@ -556,3 +556,54 @@ async def test_members_of_business_units_act_under_their_roles_there(served: Roo
         assert (await refusal(bob, "find", "clients")).code == 403
         await switch(bob, None)
         assert (await bob.call("find", "clients"))["total"] >= 0
+
+
+async def test_what_a_manager_does_stands_in_both_logs(served: Roost) -> None:
+    """OB-5, O6: every action on a child is in its log and in that of the control plane, with its actor; refusals too."""
+    manager = await make_manager(served, "create:roles")
+    async with at_home(served, "http", manager) as max_:
+        await switch(max_, NORTH)
+        made = await max_.call("create", "roles", {"name": fresh("role")})
+        await refusal(max_, "remove", "roles", made["_id"])
+    await served.backend.audit.settled()
+    actor = f"cp:{manager.user_id}"
+    logs = {}
+    for app in (NORTH, HUB):
+        entries = served.backend.isolation.collection(tenant_of(served, app), "audit_log")
+        found = await entries.find({"actor_id": actor}, sort=[("_id", 1)])
+        logs[app] = [(entry["event"], entry["outcome"], entry["subject"]) for entry in found]
+    assert logs[NORTH] == [("role-created", "success", made["_id"]), ("role-removed", "failure", made["_id"])]
+    assert logs[HUB] == logs[NORTH]
+
+
+async def test_who_was_removed_can_still_log_in_anew(served: Roost) -> None:
+    """TK-4: a client that still sends the token of an organization that it has left logs in as what it is."""
+    manager = await make_manager(served, "read:roles")
+    async with at_home(served, "http", manager) as max_, administrator(served, HUB) as ada:
+        await switch(max_, NORTH)
+        await ada.call("remove", "members", manager.member_id)
+        stale = max_.headers["Authorization"]  # type: ignore[union-attr]
+    async with rest(served, HUB, Authorization=stale) as again:
+        error = await refusal(again, "find", "users")
+        assert (error.code, error.data["reason"]) == (403, "TenantMismatch")
+    async with rest(served, NORTH, Authorization=stale) as again:
+        assert (await refusal(again, "find", "roles")).code == 403
+        answer = await outcome(again, "create", "users", {"email": f"{fresh('new')}@x.example", "password": PASSWORD})
+        assert isinstance(answer, CallError)
+        wrong = {"strategy": "local", "email": "nobody@x.example", "password": PASSWORD}
+        assert (await refusal(again, "create", "authentication", wrong)).code == 401, "and not 403"
+
+
+async def test_with_the_flag_what_one_has_everywhere_counts_in_an_organization_too(served: Roost) -> None:
+    """TK-10: `inherit_global_permissions_in_organizations`."""
+    address, user_id = await make_person(served, SOUTH, "read:clients")
+    async with administrator(served, SOUTH) as ada, person(served, SOUTH, "socket", address) as bob:
+        org = await ada.call("create", "organizations", {"name": fresh("unit")})
+        role = await make_role(ada, "read:roles")
+        everywhere = await make_role(ada, "read:resource_servers")
+        await ada.call("create", "user-roles", {"user_id": user_id, "role_id": everywhere})
+        member = {"org_id": org["_id"], "user_id": user_id, "roles": [role]}
+        await ada.call("create", "members", member)
+        await switch(bob, org["name"])
+        for path in ("roles", "clients", "resource-servers"):
+            assert (await bob.call("find", path))["total"] >= 0
