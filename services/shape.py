@@ -175,6 +175,10 @@ def credentials(tenant: Tenant) -> Shape:
         field: {"type": "string", "description": "For the strategy `local`."},
         "password": {"type": "string", "format": "password", "writeOnly": True, "description": "For `local`."},
         "accessToken": {"type": "string", "description": "For the strategy `jwt`: an earlier login's token."},
+        "organization": {
+            "type": ["string", "null"],
+            "description": "For the strategy `organization`: its name or id; null is none.",
+        },
     }
     return Shape(properties, ("strategy",))
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final
 
-from hooks.context import Params, Record
+from hooks.context import Record
 from hooks.errors import Conflict, GeneralError, NotFound
 from hooks.permission import TENANT_ADMIN
 from hooks.tenant import Tenant
@@ -150,9 +150,3 @@ class Memberships:
         if organization is None:
             return None
         return await self._grants.permissions(home, user_id, str(organization["_id"]))
-
-
-def is_issued_at_home(params: Params) -> bool:
-    """Whether the caller's id is one of the control plane: only then may it be looked up there (CP-12)."""
-    login = params.authentication
-    return login is not None and params.tenant.is_control_plane and login.payload.get("app_id") == params.tenant.id

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from bson import ObjectId
 
@@ -14,6 +14,8 @@ from hooks.tenant import Tenant
 from services.entities.registry import REVISION, Entity
 from services.isolation import Isolation, ScopedCollection
 from services.users import COLLECTION as USERS
+
+MOST_FOUND: Final = 10_000
 
 _T = TypeVar("_T")
 
@@ -43,8 +45,8 @@ class Entities:
         return found[0] if found else None
 
     async def find(self, tenant: Tenant, entity: Entity, filter: Mapping[str, Any]) -> list[Record]:
-        """All that match."""
-        return await self.of(tenant, entity).find(filter)
+        """All that match, within the bound that keeps a tenant from asking for everything at once."""
+        return await self.of(tenant, entity).find(filter, limit=MOST_FOUND)
 
     async def add(self, tenant: Tenant, entity: Entity, record: Record) -> Record:
         """A new entity.

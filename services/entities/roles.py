@@ -38,6 +38,8 @@ PERMISSION_RULES: Mapping[str, Rule] = {
     "create": {"permission": "update:roles"},
     "remove": {"permission": "update:roles"},
 }
+MOST_PERMISSIONS: Final = 500
+"""Of one role."""
 PERMISSION_METHODS: Final = ("find", "create", "remove")
 DECLARED_PERMISSION: Mapping[str, Any] = {
     "role_id": {"type": "string", "maxLength": 256},
@@ -105,6 +107,8 @@ class PermissionsService(EntityService):
     async def _check_new(self, context: HookContext) -> None:
         """Before create: a resource server of the tenant defines the permission, and the caller may give it."""
         data, tenant = context.data, context.tenant
+        if await self._entities.of(tenant, ROLE_PERMISSIONS).count({"role_id": data["role_id"]}) >= MOST_PERMISSIONS:
+            raise BadRequest(f"A role has at most {MOST_PERMISSIONS} permissions")
         scopes = await scopes_of(self._entities, tenant, data["rs_identifier"])
         if scopes is None:
             raise BadRequest(f"There is no resource server '{data['rs_identifier'][:64]}'")

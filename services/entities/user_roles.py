@@ -10,6 +10,7 @@ from hooks.errors import BadRequest
 from hooks.rules import Rule
 from services.authentication.directory import Directory
 from services.entities.giving import check_roles
+from services.entities.members import MOST_ROLES
 from services.entities.records import Entities
 from services.entities.registry import GLOBAL, MEMBERS, USER_ROLES
 from services.entities.service import EntityService, entity_hooks
@@ -50,6 +51,9 @@ class UserRolesService(EntityService):
         """Before create: user and role are there, in an organization he is a member, and the caller has what he gives."""
         data = context.data
         record: Record = {**data, "org_id": data.get("org_id") or GLOBAL}
+        held = {"user_id": data["user_id"], "org_id": record["org_id"]}
+        if await self._entities.of(context.tenant, USER_ROLES).count(held) >= MOST_ROLES:
+            raise BadRequest(f"A user has at most {MOST_ROLES} roles in one place")
         await check_roles(self._entities, context.params, [data["role_id"]])
         if record["org_id"] != GLOBAL:
             place = {"org_id": record["org_id"], "user_id": data["user_id"]}

@@ -246,3 +246,18 @@ async def test_in_the_control_plane_roles_may_manage_tenants(served: Roost) -> N
             ada, "create", f"roles/{role}/permissions", {"rs_identifier": "management", "permission": "delete:tenants"}
         )
         assert error.code == 403
+
+
+async def test_nobody_has_roles_and_no_role_permissions_without_end(
+    served: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """LIMITS N: every resource is bounded; whoever goes on past the bound is told of it."""
+    monkeypatch.setattr("services.entities.roles.MOST_PERMISSIONS", 1)
+    monkeypatch.setattr("services.entities.user_roles.MOST_ROLES", 1)
+    _, user_id = await make_person(served, NORTH)
+    async with administrator(served, NORTH) as ada:
+        first, second = await make_role(ada, "read:roles"), await make_role(ada)
+        triple = {"rs_identifier": "management", "permission": "read:clients"}
+        assert (await refusal(ada, "create", f"roles/{first}/permissions", triple)).code == 400
+        await ada.call("create", "user-roles", {"user_id": user_id, "role_id": first})
+        assert (await refusal(ada, "create", "user-roles", {"user_id": user_id, "role_id": second})).code == 400
