@@ -14,11 +14,11 @@ from server.main import Roost
 from services.control.lifecycle import Actor
 from services.control.operations import FAILED, SUCCEEDED, WAITING
 from services.control.purge import CONTROL_FIELDS, CONTROL_KEPT
-from services.control.sagas import DELETE, PROVISION, Step, Work
+from services.control.sagas import DELETE, PROVISION, Work
 from services.declaration import Declaration
 from services.tenant_hooks import Data, TenantCall
 from tests.conftest import StartRoost
-from tests.integration.control.managers import control_collection, declared, delete, make, state
+from tests.integration.control.managers import control_collection, declared, delete, make, stand_in, state
 from tests.integration.server.command import ROOT, environment
 from tests.support.client import CallError, connect, handshake, outcome, rest, until
 
@@ -68,7 +68,8 @@ async def test_a_step_that_fails_leaves_the_app_failed_and_is_tried_again(roost:
         if broken:
             raise Conflict("no client today")
 
-    control.sagas.add(PROVISION, Step("settings", organization), Step("backfill:roles", client))
+    stand_in(roost, PROVISION, "settings", organization)
+    stand_in(roost, PROVISION, "backfill:roles", client)
     operation = await make(roost, "initech")
     assert (operation.state, operation.attempts) == (WAITING, 1)
     assert operation.error == {"step": "backfill:roles", "message": "no client today"}
@@ -95,7 +96,7 @@ async def test_failures_are_tried_again_by_themselves_until_it_is_enough(
     async def client(work: Work) -> None:
         raise RuntimeError("the password is canary-123")
 
-    control.sagas.add(PROVISION, Step("settings", client))
+    stand_in(roost, PROVISION, "settings", client)
     made = await make(roost, "initech")
 
     async def over() -> bool:
@@ -267,7 +268,7 @@ async def test_deleting_goes_step_by_step_and_never_past_a_failed_one(roost: Roo
         if broken:
             raise Conflict("the disk is full")
 
-    control.sagas.add(DELETE, Step("export", export))
+    stand_in(roost, DELETE, "export", export)
     steps = control.sagas.names(DELETE)
     assert steps.index("sockets") < steps.index("tokens") < steps.index("export") < steps.index("purge")
     assert steps.index("purge") < steps.index("keys") < steps.index("domains") < steps.index("organization")
@@ -348,7 +349,7 @@ async def main():
         async def block(work):
             print("blocked", flush=True)
             await asyncio.sleep(60)
-        backend.control.sagas.add(sagas.PROVISION, sagas.Step("settings", block))
+        backend.control.sagas._steps[sagas.PROVISION]["settings"] = sagas.Step("settings", block)
         (one,) = declaration.check({"tenants": [{"id": "initech"}]}).tenants
         await backend.control.lifecycle.create(one)
 
@@ -363,7 +364,7 @@ async def test_a_killed_process_leaves_what_another_one_brings_to_its_end(roost:
     async def client(work: Work) -> None:
         done.append(work.tenant.id)
 
-    roost.backend.control.sagas.add(PROVISION, Step("settings", client))
+    stand_in(roost, PROVISION, "settings", client)
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-c",
@@ -402,7 +403,7 @@ async def test_two_nodes_share_the_work_and_none_does_it_twice(roosts: StartRoos
         await asyncio.sleep(0.05)
 
     for roost in (first, second):
-        roost.backend.control.sagas.add(PROVISION, Step("settings", client))
+        stand_in(roost, PROVISION, "settings", client)
     operation = await first.backend.control.operations.begin(
         "acme", PROVISION, first.backend.control.sagas.names(PROVISION), actor="operator"
     )
