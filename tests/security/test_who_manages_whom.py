@@ -255,3 +255,49 @@ async def test_the_matrix_is_large_enough() -> None:
     assert len(CALLERS) * len(CALLS) * len(TENANTS) * 2 >= 300
     kinds = {expected(caller, app, *call) for caller in CALLERS for app in TENANTS for call in CALLS}
     assert {frozenset({200}), frozenset({401}), frozenset({403})} <= kinds
+
+
+NEW_APP = {"id": "new-app", "friendly_name": "New"}
+CHILDS_PEOPLE = ("child user", "child admin", "namesake's member")
+
+
+@pytest.mark.parametrize("app", TENANTS)
+@pytest.mark.parametrize("caller", CALLERS)
+async def test_nobody_here_makes_or_deletes_an_app(world: World, caller: str, app: str) -> None:
+    """CP-4, CP-12, CP-14, CP-16: without the platform's permission, whatever the organization or the id is called."""
+    async with rest(world.roost, app) as http:
+        if (token := world.tokens[caller]) is not None:
+            http.headers["Authorization"] = f"Bearer {token}"
+        for method, arguments in (
+            ("create", (NEW_APP,)),
+            ("remove", (SOUTH, {"confirm": SOUTH})),
+            ("remove", (HUB, {"confirm": HUB})),
+            ("patch", (SOUTH, {"plan": "other"})),
+        ):
+            answer = await outcome(http, method, "tenants", *arguments)
+            assert isinstance(answer, CallError), (method, arguments)
+            assert answer.code in ((401,) if caller == "stranger" else (401, 403, 404)), (method, arguments, answer)
+        for id in (HUB, NORTH, SOUTH):
+            tenant = await world.roost.backend.tenants.get(id)
+            assert tenant is not None
+            assert (tenant.status, tenant.plan) == ("ready", "default")
+        assert await world.roost.backend.tenants.get("new-app") is None
+
+
+async def listed(world: World, caller: str, app: str) -> set[str] | int:
+    """The apps that somebody is shown, or the status of the refusal."""
+    async with rest(world.roost, app) as http:
+        http.headers["Authorization"] = f"Bearer {world.tokens[caller]}"
+        answer = await outcome(http, "find", "tenants")
+        return answer.code if isinstance(answer, CallError) else {one["_id"] for one in answer["data"]}
+
+
+async def test_managers_are_shown_the_apps_that_they_belong_to(world: World) -> None:
+    """CP-12, TK-5, TK-6, 1.4: by `tenant_id` of memberships; a child's people none, also by a manager's id."""
+    assert await listed(world, "member at home", HUB) == {NORTH, SOUTH}
+    assert await listed(world, "home user", HUB) == set()
+    assert await listed(world, "member", NORTH) == {NORTH}
+    assert await listed(world, "member elsewhere", SOUTH) == {SOUTH}
+    for caller in (*CHILDS_PEOPLE, "child token of a manager's id"):
+        for app in (NORTH, HUB):
+            assert await listed(world, caller, app) in (401, 403), (caller, app)
