@@ -25,12 +25,12 @@ from services.entities.records import Entities
 from services.entities.registry import MEMBERS, ORGANIZATIONS, USER_ROLES
 from services.errands import Errands
 from services.isolation import Isolation
+from services.registration import Registration
 
 Follow = Callable[[str, str | None], Awaitable[None]]
 """Told, with a tenant's id, of each user whose rights have changed, or with None that what roles allow has."""
 _GRANTING = {
     "members": ("created", "patched", "removed"),
-    "organizations/:org/members": ("created", "patched", "removed"),
     "user-roles": ("created", "removed"),
     "roles": ("removed",),
     "roles/:role/permissions": ("created", "removed"),
@@ -63,7 +63,7 @@ def offer_entities(
     )
     # Everybody may ask for organizations and is shown his own; of what happens to them only those hear who may read all.
     offered.audience = Audience(organizations.HEARING)
-    for path in ("members", "organizations/:org/members"):
+    for path in MEMBERS.paths:
         belonging = members.MembersService(isolation, entities, directory)
         app.use(
             path,
@@ -72,6 +72,7 @@ def offer_entities(
             rules=members.RULES,
             hooks=belonging.hooks(nested=":" in path),
         )
+    app.service(MEMBERS.paths[1]).add_hooks({"after": {"all": [_tell_as(app.service(MEMBERS.paths[0]))]}})
     invited = invitations.InvitationsService(isolation, entities, tokens, letters, errands)
     app.use("invitations", invited, methods=invitations.METHODS, rules=invitations.RULES, hooks=invited.hooks())
     kinds = roles.RolesService(isolation, entities)
@@ -115,5 +116,16 @@ def _forget_user(entities: Entities) -> Callable[[HookContext], Awaitable[None]]
 def _tell(follow: Follow) -> Callable[[Any, HookContext], Awaitable[None]]:
     async def tell(record: Any, context: HookContext) -> None:
         await follow(context.tenant.id, record.get("user_id"))
+
+    return tell
+
+
+def _tell_as(other: Registration) -> Callable[[HookContext], Awaitable[None]]:
+    """An after hook: events of a nested path are those of the service itself, so that clients listen in one place."""
+
+    async def tell(context: HookContext) -> None:
+        if context.event is not None:
+            event, context.event = context.event, None
+            await other.emit(event, context.result, tenant=context.tenant)
 
     return tell

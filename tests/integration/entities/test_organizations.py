@@ -196,3 +196,15 @@ async def test_with_a_user_go_his_memberships(served: Roost) -> None:
         await bob.call("remove", "users", user_id)
         assert (await ada.call("find", "members", {"user_id": user_id}))["total"] == 0
         assert (await ada.call("find", "user-roles", {"user_id": user_id}))["total"] == 0
+
+
+async def test_members_are_heard_of_under_one_name(served: Roost) -> None:
+    """10.1, 10.2: whichever path a membership is written by, its event is that of `members`, and comes once."""
+    _, user_id = await make_person(served, NORTH)
+    async with administrator(served, NORTH, "socket") as ada:
+        org = (await ada.call("create", "organizations", {"name": fresh("org")}))["_id"]
+        await ada.take_events()  # type: ignore[union-attr]
+        member = await ada.call("create", f"organizations/{org}/members", {"user_id": user_id})
+        await ada.call("remove", "members", member["_id"])
+        heard = [(event.name, event.record["_id"]) for event in await ada.take_events()]  # type: ignore[union-attr]
+        assert heard == [("members created", member["_id"]), ("members removed", member["_id"])]
