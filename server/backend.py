@@ -34,6 +34,7 @@ from services.control.nodes import Nodes
 from services.control.own_rules import OwnRules
 from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
+from services.control.self_test import try_guards
 from services.control.tails import Tails
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
@@ -229,6 +230,17 @@ def _master_key(settings: Settings) -> MasterKey:
         return MasterKey.in_directory(settings.data)
     except OSError as error:
         raise StartError(f"{settings.data}: the master key cannot be kept there ({error.strerror})") from error
+
+
+async def check_guards(backend: Backend, tenant: Tenant) -> None:
+    """Tries what the guards must refuse, unless the settings say not to.
+
+    Raises:
+        StartError: something went through.
+    """
+    faults = await try_guards(backend.deployment, backend.isolation, tenant) if backend.settings.self_test else []
+    if faults:
+        raise StartError(f"The self-test has failed, so nothing is served: {'; '.join(faults)}")
 
 
 async def make_admin(backend: Backend, control_plane: Tenant, hasher: Hasher) -> str | None:

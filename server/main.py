@@ -16,7 +16,7 @@ from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
-from server.backend import Backend, StartError, make_admin, open_backend
+from server.backend import Backend, StartError, check_guards, make_admin, open_backend
 from server.background import Background
 from server.connection import Connection
 from server.connections import Connections
@@ -177,6 +177,7 @@ class Roost:
             for module in settings.modules:
                 await configure(roost.app, module)
             control_plane = await backend.found()
+            await check_guards(backend, control_plane)
             roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
             if declaration is not None:
                 for change in await backend.apply(declaration):

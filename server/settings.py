@@ -62,6 +62,10 @@ class Settings(BaseSettings):
         None,
         description="His password. Without it one is made up, and printed once, at the first start.",
     )
+    self_test: bool = Field(
+        True,
+        description="Try at each start what the guards between apps must refuse, and do not start if it goes through.",
+    )
     reserved_ids: Annotated[frozenset[str], NoDecode] = Field(
         RESERVED_IDS, description="Ids, separated by commas, that no new app may have."
     )

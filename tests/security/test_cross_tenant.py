@@ -27,6 +27,9 @@ PROBED_WHERE_THEY_ARE_TESTED = (
     "domains",
     "jobs",
     "quotas",
+    "tenants",
+    "apps",
+    "tenant-operations",
     *(path for entity in ENTITIES for path in entity.paths),
 )
 """What `accounts` takes, single-use tokens, is made in letters, and entities need permissions: their tests bring those of
