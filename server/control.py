@@ -68,7 +68,7 @@ class Control:
             return await apps.get(id) or await self.founding.ensure_tenant()
 
         entities = Entities(isolation)
-        self.provisioning = Provisioning(entities, plane)
+        self.provisioning = Provisioning(entities, plane, permissions=settings.creator_permissions)
         self._entities, self._plane = entities, plane
         hand_in(self.provisioning, self.sagas)
 

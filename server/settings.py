@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from hooks.permission import TENANT_ADMIN, TENANT_LEVEL
 from hooks.tenant import RESERVED_IDS
 from services.redirects import parse_target
 
@@ -68,6 +69,11 @@ class Settings(BaseSettings):
     )
     reserved_ids: Annotated[frozenset[str], NoDecode] = Field(
         RESERVED_IDS, description="Ids, separated by commas, that no new app may have."
+    )
+    creator_permissions: Annotated[tuple[str, ...], NoDecode] = Field(
+        (TENANT_ADMIN,),
+        description="Permissions, separated by commas, that who makes an app has in it: what the role `tenant-admin` is "
+        "given when it is made.",
     )
     clusters: SecretStr | None = Field(
         None,
@@ -191,10 +197,20 @@ class Settings(BaseSettings):
         pairs = (pair.partition("=") for pair in value.split(",") if pair.strip())
         return {name.strip(): limit.strip() for name, _, limit in pairs}
 
-    @field_validator("modules", "trusted_proxies", "base_hosts", "reserved_ids", "dns_servers", mode="before")
+    @field_validator(
+        "modules", "trusted_proxies", "base_hosts", "reserved_ids", "dns_servers", "creator_permissions", mode="before"
+    )
     @classmethod
     def _split(cls, value: Any) -> Any:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+    @field_validator("creator_permissions")
+    @classmethod
+    def _check_permissions(cls, words: tuple[str, ...]) -> tuple[str, ...]:
+        known = TENANT_LEVEL | {TENANT_ADMIN}
+        if not words or not known.issuperset(words):
+            raise ValueError(f"must be some of {', '.join(sorted(known))}")
+        return words
 
 
 def named_clusters(text: str) -> dict[str, str]:

@@ -208,7 +208,9 @@ class Grants:
         held.rests_on = frozenset((str(member["_id"]), *roles, *(str(one["_id"]) for one in given)))
         # What is done to tenants is never done from inside an organization (TK-11).
         held.words = await self._words(tenant, roles, management_of(tenant) - PLATFORM)
-        held.org_name, held.tenant_id = organization["name"], organization.get("tenant_id")
+        held.org_name = organization["name"]
+        # An organization of a child stands for nobody, whatever its record says (CP-4).
+        held.tenant_id = organization.get("tenant_id") if tenant.is_control_plane else None
         told = "\n".join((str(member["_id"]), str(member.get("rev")), str(held.tenant_id), *sorted(held.words)))
         held.version = sha256(told.encode()).hexdigest()[:24]
 

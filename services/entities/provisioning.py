@@ -59,11 +59,24 @@ class Provisioning:
         return await self._ensure(await self._home(), ROLES, {"name": ADMIN_ROLE}, made)
 
     async def ensure_permissions(self) -> None:
-        """What the role holds: really granted, by triples of the resource server `management`."""
-        role = await self.ensure_admin_role()
-        for permission in self._permissions:
-            triple = {"role_id": str(role["_id"]), "rs_identifier": MANAGEMENT_SERVER, "permission": permission}
-            await self._ensure(await self._home(), ROLE_PERMISSIONS, triple, triple)
+        """What the role holds: really granted, by triples of the resource server `management`.
+
+        A role that holds anything stays as it is: somebody may have decided so.
+        """
+        home, role = await self._home(), await self.ensure_admin_role()
+        place = {"role_id": str(role["_id"])}
+
+        async def grant() -> None:
+            if not await self._entities.of(home, ROLE_PERMISSIONS).count(place):
+                for word in self._permissions:
+                    triple = {**place, "rs_identifier": MANAGEMENT_SERVER, "permission": word}
+                    await self._entities.add(home, ROLE_PERMISSIONS, triple)
+
+        try:
+            await self._entities.transaction(home, grant)
+        except Conflict:
+            # Somebody was faster.
+            await self._entities.transaction(home, grant)
 
     async def ensure_creator(self, tenant: Tenant, user_id: str | None) -> None:
         """The membership of whoever has made the tenant; an operator at the server needs none (CP-23).

@@ -100,3 +100,25 @@ async def test_with_an_app_goes_its_organization(served: Roost) -> None:
     assert await entities.find(hub, ORGANIZATIONS, {"tenant_id": id}) == []
     assert await entities.find(hub, MEMBERS, {"user_id": user_id}) == []
     assert len(await entities.find(hub, ORGANIZATIONS, {"tenant_id": NORTH})) == 1
+
+
+async def test_what_the_role_holds_is_configurable_and_stays_as_it_is_made(served: Roost) -> None:
+    """CP-24: the default set is `creator_permissions`; what an operator has changed is not given again."""
+    entities, hub, north = served.people.entities, tenant_of(served, HUB), tenant_of(served, NORTH)
+    _, user_id = await make_person(served, HUB)
+    (role,) = await entities.find(hub, ROLES, {"name": ADMIN_ROLE})
+    place = {"role_id": str(role["_id"])}
+    held = await entities.find(hub, ROLE_PERMISSIONS, place)
+    assert [triple["permission"] for triple in held] == ["tenant:admin"]
+    await entities.of(hub, ROLE_PERMISSIONS).delete_many(place)
+    modest = Provisioning(entities, lambda: served.catalogue.get(HUB), permissions=("read:users", "read:roles"))
+    try:
+        for work in (modest, modest, provisioning(served)):
+            await asyncio.gather(*(work.ensure_permissions() for _ in range(3)))
+        await modest.ensure_creator(north, user_id)
+        served.people.grants.forget_all()
+        granted = await served.people.memberships.permissions(user_id, NORTH)
+        assert granted == frozenset({"read:users", "read:roles"})
+    finally:
+        await entities.of(hub, ROLE_PERMISSIONS).delete_many(place)
+        await provisioning(served).ensure_permissions()

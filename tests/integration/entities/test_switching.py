@@ -280,6 +280,18 @@ async def test_an_organization_of_an_app_that_is_called_like_another_app_grants_
         assert me["_id"] == user_id, "he is himself there"
 
 
+async def test_an_organization_of_an_app_stands_for_no_app_whatever_its_record_says(served: Roost) -> None:
+    """CP-4: rights over a tenant come from the control plane's organizations; a child's record with a `tenant_id` is none."""
+    address, user_id = await make_person(served, NORTH)
+    entities, north = served.people.entities, tenant_of(served, NORTH)
+    name = fresh("sly")
+    sly = await entities.add(north, ORGANIZATIONS, {"name": name, "tenant_id": SOUTH})
+    await entities.add(north, MEMBERS, {"org_id": str(sly["_id"]), "user_id": user_id, "roles": []})
+    async with person(served, NORTH, "http", address) as bob:
+        answer = await switch(bob, name)
+        assert answer["authentication"]["payload"]["tid"] == NORTH
+
+
 async def test_a_childs_token_with_the_id_of_a_manager_is_not_the_managers(served: Roost) -> None:
     """CP-12: issued by the north, with the `sub` of a user of the control plane: nothing of his, in any tenant."""
     manager = await make_manager(served, "tenant:admin")

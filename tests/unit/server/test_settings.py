@@ -43,6 +43,8 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("PORT", "70000"),
         ("LOG_LEVEL", "loud"),
         ("LOG_FORMAT", "xml"),
+        ("CREATOR_PERMISSIONS", "delete:tenants"),
+        ("CREATOR_PERMISSIONS", ","),
         ("DATABASE", "a.b"),
         ("DATABASE", ""),
         ("DATABASE", "1"),
