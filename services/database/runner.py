@@ -7,6 +7,7 @@ and number, by which the server knows it; a command that is neither, only if it 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import os
@@ -107,7 +108,9 @@ class Runner:
         self._pools.clear()
         ids = self._sessions.drain()
         if ids and self.client.topology_description.has_writable_server():
-            await self.client.admin.command({"endSessions": ids})
+            # A courtesy: the server forgets them by itself, and may not know this user any more.
+            with contextlib.suppress(PyMongoError):
+                await self.client.admin.command({"endSessions": ids})
 
     async def run(
         self,

@@ -68,6 +68,7 @@ class Clients:
         self._refused: OrderedDict[str, float] = OrderedDict()
         self._closing: set[asyncio.Task[None]] = set()
         self._sweeper: asyncio.TimerHandle | None = None
+        self._is_closed = False
 
     @property
     def keys(self) -> tuple[str, ...]:
@@ -97,7 +98,8 @@ class Clients:
                 self._sweep()
 
     async def close(self) -> None:
-        """Closes all of them."""
+        """Closes all of them, for good."""
+        self._is_closed = True
         if self._sweeper is not None:
             self._sweeper.cancel()
         for task in self._opening.values():
@@ -109,8 +111,9 @@ class Clients:
         await asyncio.gather(*self._closing, return_exceptions=True)
 
     async def _opened(self, address: Address) -> _Client:
-        now = self._clock()
-        if self._refused.get(address.key, 0.0) > now:
+        if self._is_closed:
+            raise unavailable("The server is stopping")
+        if self._refused.get(address.key, 0.0) > self._clock():
             raise unavailable("The app's database could not be reached a moment ago")
         task = self._opening.get(address.key)
         if task is None:
@@ -131,7 +134,11 @@ class Clients:
         except Exception as error:
             self._refuse(address.key)
             log.warning("a tenant database's client was not made", client=address.key, error=type(error).__name__)
+            await deployment.close()
             raise unavailable("The app's database cannot be reached") from error
+        except asyncio.CancelledError:
+            await deployment.close()
+            raise
         client = self._open[address.key] = _Client(deployment, idle_since=self._clock())
         self._sweep(but=client)
         return client

@@ -122,7 +122,7 @@ class MoveSteps:
             await self._near(tail)
             if tail.is_overfull:
                 raise Conflict("More changes than can be compared: try again when less is written")
-            await self._check_indexes(move.tenant, pair)
+            await self._check_indexes(move.tenant, pair, [*evidence])
             _, switched = await self._switch(move, pair, tail)
         await work.note(evidence=evidence, switched=asdict(switched))
 
@@ -169,14 +169,15 @@ class MoveSteps:
                 evidence[name] = asdict(outcome)
         return evidence
 
-    async def _check_indexes(self, tenant: Tenant, pair: Pair) -> None:
+    async def _check_indexes(self, tenant: Tenant, pair: Pair, names: list[str]) -> None:
+        """That the collections of the tenant's services, and those in which it has records, have their indexes."""
         schemas = (*self._placements.own, *schemas_of(tenant.services))
         known: dict[str, frozenset[str]] = {}
         for schema in schemas:
-            names = {LISTING.name, *(index.name for index in schema.indexes)}
-            known[schema.name] = known.get(schema.name, frozenset()) | names
+            indexes = {LISTING.name, *(index.name for index in schema.indexes)}
+            known[schema.name] = known.get(schema.name, frozenset()) | indexes
         try:
-            missing = await missing_indexes(pair.source, pair.target, await pair.names(), known)
+            missing = await missing_indexes(pair.source, pair.target, sorted({*known, *names}), known)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         if missing:

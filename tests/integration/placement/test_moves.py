@@ -54,6 +54,9 @@ async def test_a_move_there_and_back_changes_nothing_but_the_place(roost: Roost)
         assert ada.connected
         assert (await ada.call("find", "messages", {}))["total"] == 1
     assert await contents(roost, "globex") == others
+    # An app that has not all of the services that others have in the shared database.
+    await move(roost, "globex", "database")
+    assert (await contents(roost, "globex"))["notes"] == others["notes"]
 
 
 async def test_until_it_is_finalized_a_move_is_taken_back_with_all_that_is_new(roost: Roost) -> None:
