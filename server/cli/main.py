@@ -10,7 +10,7 @@ import typer
 
 from hooks.tenant import TENANT_ID
 from server.backend import StartError, open_backend
-from server.cli.backup import tenants
+from server.cli.adoption import tenants
 from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.keys import keys
 from server.cli.secrets import secrets
