@@ -12,8 +12,8 @@ from services.control.lifecycle import Actor
 from services.declaration import TenantDeclaration
 from services.entities.provisioning import ADMIN_ROLE, Provisioning
 from services.entities.registry import CLIENTS, MEMBERS, ORGANIZATIONS, ROLE_PERMISSIONS, ROLES
+from tests.integration.entities.managers import switch
 from tests.integration.entities.people import HUB, NORTH, make_person, person, tenant_of
-from tests.integration.entities.test_switching import switch
 from tests.support.client import fresh
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
