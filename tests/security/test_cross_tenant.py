@@ -12,8 +12,8 @@ from hooks.context import Params
 from hooks.errors import NotFound
 from server import wire
 from server.main import Roost
-from services.entities.registry import ENTITIES
 from tests.security.apps import CANARY, MULTI, NORTH, SOUTH, Side, data_for, id_of, stored
+from tests.security.probes.declarations import PROBES
 from tests.support.client import CallError, connect, fresh, handshake, outcome, rest
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -22,18 +22,6 @@ PROBED = (
     *("messages", "notes", "codes", "drafts", "lobby"),
     *("users", "authentication", "rooms", "sessions", "api-keys", "audit-log"),
 )
-PROBED_WHERE_THEY_ARE_TESTED = (
-    "accounts",
-    "domains",
-    "jobs",
-    "quotas",
-    "tenants",
-    "apps",
-    "tenant-operations",
-    *(path for entity in ENTITIES for path in entity.paths),
-)
-"""What `accounts` takes, single-use tokens, is made in letters, and entities need permissions: their tests bring those of
-another app too."""
 each_transport = pytest.mark.parametrize("transport", ["socket", "http"])
 each_service = pytest.mark.parametrize("service", [*MULTI, "users"])
 
@@ -41,7 +29,7 @@ each_service = pytest.mark.parametrize("service", [*MULTI, "users"])
 async def test_every_service_is_probed(alike: Roost) -> None:
     tenant = alike.catalogue.peek(NORTH)
     assert tenant is not None
-    assert {*alike.app.services, *tenant.services} <= {*PROBED, *PROBED_WHERE_THEY_ARE_TESTED}
+    assert {*alike.app.services, *tenant.services} <= {*PROBED, *PROBES}
     assert {*PROBED} <= {*alike.app.services, *tenant.services}
 
 
