@@ -6,8 +6,11 @@ import asyncio
 import secrets
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import asdict
 from functools import partial
 from typing import Any
+
+import structlog
 
 from hooks.errors import BadRequest, Conflict, FeathersError
 from hooks.password import Hasher
@@ -43,7 +46,8 @@ from services.declaration import Declaration
 from services.isolation import Isolation
 from services.placement.clients import Address, Clients
 from services.placement.dedicated import DEFAULT, ClusterProvider, DatabaseProvider
-from services.placement.provider import TenantDatabaseProvider
+
+log = structlog.get_logger()
 
 
 class StartError(Exception):
@@ -74,8 +78,10 @@ class Backend:
         self.clients = Clients(partial(_deployment, settings, listeners))
         self.writes = self.tenants.writes
         self.placements = self.tenants.placements
-        for model, provider in dedicated_providers(settings, deployment, self.clients, self.secrets, uri=uri).items():
-            self.placements.register(model, provider)
+        self._own_databases = _own_databases(settings, deployment, self.clients, self.secrets, uri=uri)
+        self.placements.register("database", self._own_databases)
+        own_clusters = ClusterProvider(self.clients, self.secrets, pool_size=settings.dedicated_pool)
+        self.placements.register("cluster", own_clusters)
         self.tenants.credentials = self.secrets
         self.isolation = Isolation(deployment, self.placements, self.writes)
         self.nodes = Nodes(deployment, database=settings.database, lease=settings.node_lease)
@@ -104,6 +110,24 @@ class Backend:
             placements=self.placements,
             database=database,
         )
+
+    async def check_rooms(self) -> None:
+        """Compares what the servers may ask of the clusters with what these have (PO-4).
+
+        Raises:
+            StartError: a cluster does not even take the connections that this server may open.
+        """
+        nodes = len(await self.nodes.all())
+        # The lean path has a pool of its own beside the driver's.
+        factor = 2 if self.settings.mongo_path == "lean" else 1
+        for room in await self._own_databases.rooms(processes=max(1, nodes), factor=factor):
+            if room.is_too_small:
+                raise StartError(
+                    f"ROOST_MONGO_POOL: this server may open {room.own} connections to the cluster '{room.cluster}', "
+                    f"which takes {room.available}: name a smaller pool, or let the cluster take more"
+                )
+            if room.is_tight:
+                log.warning("all servers may ask for more connections than there are", **asdict(room))
 
     async def found(self) -> Tenant:
         """The control plane's tenant, made if there is none yet.
@@ -188,12 +212,11 @@ async def open_backend(
         yield backend
 
 
-def dedicated_providers(
+def _own_databases(
     settings: Settings, deployment: Deployment, clients: Clients, secrets: Secrets, *, uri: str
-) -> dict[str, TenantDatabaseProvider]:
-    """The providers of the isolation models besides `shared`, by model."""
+) -> DatabaseProvider:
     clusters = {} if settings.clusters is None else named_clusters(settings.clusters.get_secret_value())
-    own_database = DatabaseProvider(
+    return DatabaseProvider(
         deployment,
         clusters,
         clients,
@@ -202,7 +225,6 @@ def dedicated_providers(
         pool_size=settings.dedicated_pool,
         cluster_pool_size=settings.mongo_pool,
     )
-    return {"database": own_database, "cluster": ClusterProvider(clients, secrets, pool_size=settings.dedicated_pool)}
 
 
 def _deployment(settings: Settings, listeners: Sequence[Any], address: Address) -> Deployment:

@@ -232,6 +232,7 @@ class Roost:
         log.info("stopping")
 
     async def _listen(self, stack: AsyncExitStack) -> None:
+        await self.backend.check_rooms()
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.warm()

@@ -58,8 +58,8 @@ async def roosts(mongod: str, tripwire: Tripwire) -> AsyncIterator[StartRoost]:
     """Starts servers, each over a database of its own; all are stopped when the test ends."""
     started: list[Roost] = []
 
-    async def start(declared: str = TWO_APPS, **settings: Any) -> Roost:
-        roost = await start_roost(mongod, declared, tripwire=tripwire, **settings)
+    async def start(declared: str = TWO_APPS, *, uri: str = mongod, **settings: Any) -> Roost:
+        roost = await start_roost(uri, declared, tripwire=tripwire, **settings)
         started.append(roost)
         return roost
 

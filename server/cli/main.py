@@ -13,6 +13,7 @@ from server.backend import StartError, open_backend
 from server.cli.adoption import tenants
 from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.keys import keys
+from server.cli.migrate import migrate
 from server.cli.secrets import secrets
 from server.cli.tail import tail
 from server.cli.users import users
@@ -34,6 +35,7 @@ cli.add_typer(tenants, name="tenants")
 cli.add_typer(users, name="users")
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
+cli.command()(migrate)
 cli.command()(tail)
 
 

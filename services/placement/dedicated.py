@@ -18,12 +18,14 @@ from urllib.parse import parse_qsl, quote, urlencode
 
 import structlog
 
+from hooks.errors import Unavailable
 from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema
 from services.placement import meta
 from services.placement.clients import Address, Clients
+from services.placement.pools import Room, room
 from services.placement.provider import Handle, unavailable
 from services.placement.shared import purge
 
@@ -167,6 +169,21 @@ class DatabaseProvider(DedicatedProvider):
         self._default = default
         self._uris = {**clusters, DEFAULT: uri}
         self._cluster_pool_size = cluster_pool_size
+
+    async def rooms(self, *, processes: int, factor: int) -> list[Room]:
+        """What the clusters have for so many processes; those that cannot be reached are left out.
+
+        `factor` is how many pools a client has for each server.
+        """
+        found = []
+        for name in self._uris:
+            try:
+                async with self._lease(self._shared_address(Placement("database", name))) as deployment:
+                    size = factor * self._cluster_pool_size
+                    found.append(await room(name, deployment, size=size, processes=processes))
+            except Unavailable:
+                log.warning("a cluster cannot be reached", cluster=name)
+        return found
 
     async def _address(self, tenant: Tenant, placement: Placement) -> Address:
         if placement.credentials_ref is None:

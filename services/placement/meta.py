@@ -24,6 +24,8 @@ _ID = {"_id": "meta"}
 
 SCHEMA_VERSION = 100
 """What this version of Roost makes of a database: the hundreds are the major part, which says who can still read it."""
+FIRST_VERSION = 100
+"""What a database is that says nothing."""
 MIN_SUPPORTED = 100
 """What it can still serve."""
 

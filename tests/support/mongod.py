@@ -9,7 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self, TypeVar
@@ -22,6 +22,7 @@ from services.database.mongod import REPLICA_SET, MongodLog, arguments, find_mon
 # Failures are noticed and elections held within about a second instead of ten.
 SETTINGS = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200, "heartbeatTimeoutSecs": 1}
 READY_SECONDS = 30.0
+_TESTED = ("--setParameter=enableTestCommands=1",)
 ENOUGH_MEMORY = 3 * 1024**3
 
 T = TypeVar("T")
@@ -49,7 +50,9 @@ class ReplicaSet:
     loop that a server under test runs in.
     """
 
-    def __init__(self, members: int = 1) -> None:
+    def __init__(self, members: int = 1, options: Sequence[str] = ()) -> None:
+        """`options` are further ones of each member's command line."""
+        self._options = options
         self._binary = find_mongod()
         self._folder = tempfile.TemporaryDirectory(prefix="roost-mongod-", dir=_memory())
         self._processes: list[subprocess.Popen[bytes] | None] = [None] * members
@@ -131,7 +134,7 @@ class ReplicaSet:
         dbpath.mkdir(exist_ok=True)
         self._logs[member] = MongodLog(dbpath / "mongod.log")
         with self._logs[member].path.open("ab") as log:
-            command = [*arguments(self._binary, dbpath, self.ports[member]), "--setParameter=enableTestCommands=1"]
+            command = [*arguments(self._binary, dbpath, self.ports[member]), *_TESTED, *self._options]
             # In our own process group: a Ctrl-C or a time limit that ends the tests ends the servers too.
             self._processes[member] = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
 

@@ -13,7 +13,7 @@ META = "_meta"
 _HARMLESS = frozenset(
     "hello ismaster ping create createIndexes collMod listCollections listIndexes endSessions getMore killCursors "
     "commitTransaction abortTransaction drop dropDatabase "
-    "saslStart saslContinue usersInfo createUser updateUser dropAllUsersFromDatabase collStats dbStats".split()
+    "saslStart saslContinue usersInfo createUser updateUser dropAllUsersFromDatabase collStats dbStats dropIndexes".split()
 )
 _SYSTEM = frozenset({"admin", "local", "config"})
 

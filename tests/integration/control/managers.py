@@ -13,7 +13,6 @@ from services.control.lifecycle import AT_THE_SERVER, Actor
 from services.control.operations import Operation
 from services.control.sagas import Step, Work
 from services.declaration import TenantDeclaration
-from services.isolation import Isolation
 from services.users import grant
 from tests.support.client import PASSWORD, Caller, CallError, connect, fresh, outcome, rest
 from tests.support.roost import ADMIN, CONTROL_PLANE
@@ -69,7 +68,7 @@ async def manager(roost: Roost, client: Any, *permissions: str) -> str:
     plane = await roost.backend.tenants.get(CONTROL_PLANE)
     assert plane is not None
     for permission in permissions:
-        await grant(Isolation(roost.backend.deployment), plane, name, permission)
+        await grant(roost.backend.isolation, plane, name, permission)
     await client.login(name)
     return str(user["_id"])
 
