@@ -195,6 +195,8 @@ class Tenant:
     """Counts the changes of the settings, as `epoch` counts those of anything."""
     inheritance: Mapping[str, Any] = field(default_factory=dict)
     """Which settings come from the control plane, as far as it is said: see `services/control/inheritance/selection.py`."""
+    providers: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By kind: which services elsewhere the tenant uses, without their secrets; see `services/control/providers.py`."""
 
     @property
     def is_serving(self) -> bool:

@@ -17,6 +17,8 @@ from hooks.password import Hasher
 from hooks.tenant import Tenant
 from server.control import Control
 from server.inheritance import Inheritance
+from server.mailing import mailers, platform_mailer
+from server.outbound import Outbound
 from server.settings import Settings, named_clusters
 from services.audit import Audit
 from services.audited import note_applied
@@ -35,15 +37,21 @@ from services.control.moves.switch import Switch
 from services.control.moving import Moving
 from services.control.nodes import Nodes
 from services.control.own_rules import OwnRules
+from services.control.provider_rules import ProviderRules
+from services.control.providers import ProviderFactory
 from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
 from services.control.self_test import try_guards
+from services.control.services.provider_settings import ProviderSettings
 from services.control.tails import Tails
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
 from services.database.embedded import EmbeddedMongod, EmbeddedMongodError
 from services.declaration import Declaration
+from services.drivers import Drivers
 from services.isolation import Isolation
+from services.mail.drivers import register_mail
+from services.mail.message import PlatformMailer
 from services.placement.clients import Address, Clients
 from services.placement.dedicated import DEFAULT, ClusterProvider, DatabaseProvider
 
@@ -68,7 +76,20 @@ class Backend:
         self.keys = Keys(self.key_store, master)
         self.tenants = Tenants(deployment, database=settings.database, reserved=settings.reserved_ids)
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
-        self.configuration = Configuration(deployment, database=settings.database, control_plane=settings.control_plane)
+        self.outbound = Outbound(allow_private=settings.outbound_private)
+        self.platform_mailer = _platform_mailer(settings)
+        self.drivers = Drivers()
+        register_mail(self.drivers, connect=self.outbound.connect, folder=settings.data / "mail")
+        self.configuration = Configuration(
+            deployment,
+            database=settings.database,
+            control_plane=settings.control_plane,
+            providers=ProviderRules(
+                self.drivers,
+                control_plane=partial(self.tenants.get, settings.control_plane),
+                sender=self.platform_mailer.sender,
+            ),
+        )
         self.own_rules = OwnRules(deployment, database=settings.database)
         self.tails = Tails(deployment, database=settings.database)
         self.job_store = MongoJobStore(deployment, database=settings.database)
@@ -95,6 +116,16 @@ class Backend:
         self.backup = Backup(
             deployment, self.placements, self.tenants, self.control.lifecycle, database=settings.database
         )
+        self.providers = ProviderFactory(self.drivers, self.secrets, control_plane=self.inheritance.control_plane)
+        self.provider_settings = ProviderSettings(
+            self.drivers,
+            self.providers,
+            self.configuration,
+            tenants=self.tenants,
+            secrets=self.secrets,
+            own=self.inheritance.own,
+        )
+        self.mailers = mailers(self.providers, self.inheritance.effective, self.platform_mailer)
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:
         entries = MoveEntries(deployment, database=database)
@@ -209,6 +240,7 @@ async def open_backend(
             await backend.moving.start()
         stack.push_async_callback(backend.audit.stop)
         stack.push_async_callback(backend.control.runner.stop)
+        stack.push_async_callback(backend.providers.close)
         yield backend
 
 
@@ -235,6 +267,13 @@ def _deployment(settings: Settings, listeners: Sequence[Any], address: Address) 
         path=settings.mongo_path,
         event_listeners=listeners,
     )
+
+
+def _platform_mailer(settings: Settings) -> PlatformMailer:
+    try:
+        return platform_mailer(settings)
+    except ValueError as error:
+        raise StartError(str(error)) from error
 
 
 def _master_key(settings: Settings) -> MasterKey:

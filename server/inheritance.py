@@ -16,13 +16,14 @@ from services.control.inheritance.effective import EffectiveSettings
 from services.control.inheritance.own import OwnSettings
 from services.control.logs import BothLogs
 from services.control.sagas import Sagas
+from services.control.services.provider_settings import ProviderSettings, seal
 from services.control.services.settings import METHODS, PATH, RULES, SettingsService
 from services.control.tenants import Tenants
 from services.entities.records import Entities
 from services.isolation import Isolation
 from services.registration import HooksByKind
 
-_QUIET: HooksByKind = {"before": {"all": [silence]}}
+_QUIET: HooksByKind = {"before": {"all": [silence], "patch": [seal]}}
 
 
 class Inheritance:
@@ -41,11 +42,12 @@ class Inheritance:
         """The control plane's tenant as it is now."""
         return await self._plane()
 
-    def offer(self, app: Application, catalogue: Catalogue, audit: Audit) -> None:
+    def offer(self, app: Application, catalogue: Catalogue, audit: Audit, providers: ProviderSettings) -> None:
         """Registers the service, and keeps what is in memory true by the catalogue."""
         self._plane = partial(catalogue.get, self._id)
         self.own.on_change(catalogue.refresh)
         app.settings, app.setting_values = self.keys, self.effective
-        service = SettingsService(self.keys, self.own, self.effective, logs=BothLogs(audit, self.control_plane))
+        logs = BothLogs(audit, self.control_plane)
+        service = SettingsService(self.keys, self.own, self.effective, providers=providers, logs=logs)
         registration = app.use(PATH, service, methods=METHODS, rules=RULES, hooks=_QUIET)
         service.follow(registration)

@@ -28,7 +28,6 @@ from server.jwks import Jwks
 from server.modules import configure
 from server.oauth import OAuth
 from server.occupancy import Occupancy
-from server.outbound import Outbound
 from server.pages import Pages
 from server.people import QUIET, People
 from server.publish import Publisher, dismiss, tell_ending
@@ -115,7 +114,7 @@ class Roost:
         self.app.deliver = hush_users(self.relay)
         self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas), enforce_scopes]}})
         self.app.hooks(TENANCY_HOOKS)
-        self.outbound = Outbound(allow_private=settings.outbound_private)
+        self.outbound = backend.outbound
         self.jobs = self.app.jobs = Jobs(backend.job_store, control_plane=settings.control_plane)
         self.people = People(
             self.app,
@@ -137,7 +136,8 @@ class Roost:
         rule_log = RuleLog(backend.audit, backend.own_rules)
         self.app.use(AUDIT_LOG, AuditLogService(isolation, rule_log.complete), rules=AUDIT_RULES, hooks=QUIET)
         self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)
-        backend.inheritance.offer(self.app, self.catalogue, backend.audit)
+        self.app.drivers, self.app.providers = backend.drivers, backend.providers
+        backend.inheritance.offer(self.app, self.catalogue, backend.audit, backend.provider_settings)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
         backend.control.offer(self.app, backend.configuration, self.people.grants)

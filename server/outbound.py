@@ -76,6 +76,28 @@ class Outbound:
             raise BadGateway("The other server's answer is too long")
         return response.status, body
 
+    async def connect(self, host: str, port: int) -> socket.socket:
+        """A connection to a host that a tenant has named, for what is not HTTP. The host is resolved once, as above.
+
+        Raises:
+            Forbidden: the host is not a public one. OSError: nobody answers there in time.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                found = await _Resolver(allow_private=self._allow_private).resolve(host, port)
+                address = found[0]
+                sock = socket.socket(address["family"], socket.SOCK_STREAM)
+                try:
+                    sock.setblocking(False)
+                    await loop.sock_connect(sock, (address["host"], port))
+                except BaseException:
+                    sock.close()
+                    raise
+        except ForbiddenAddress as error:
+            raise Forbidden("This address may not be asked") from error
+        return sock
+
     async def close(self) -> None:
         """Closes what is open."""
         if self._session is not None:

@@ -12,11 +12,10 @@ from hooks.permission import effective
 from hooks.rules import permissions_of
 from hooks.silence import silence
 from hooks.tenant import Tenant
-from server.backend import Backend, StartError
+from server.backend import Backend
 from server.connections import Connections
 from server.logins import CHANGING, ENDING, GRANTING, Logins
 from server.outbound import Outbound
-from server.settings import Settings
 from services import sessions
 from services.accounts.hooks import account_hooks
 from services.accounts.letters import Letters
@@ -47,8 +46,6 @@ from services.entities.records import Entities
 from services.errands import Errands
 from services.isolation import Isolation
 from services.jobs.queue import Jobs
-from services.mail.mailers import choose_mailer
-from services.mail.message import Mailer
 from services.mail.outbox import Outbox
 from services.registration import HooksByKind
 from services.users import USERS_RULES, UsersService, session_hooks, users_hooks
@@ -122,7 +119,7 @@ class People:
             placements=backend.placements,
             home=home,
         )
-        self.outbox = Outbox(jobs, _mailer(settings), backend.master)
+        self.outbox = Outbox(jobs, backend.mailers, backend.master)
         self.errands = Errands("accounts", at_once=8, most=1000)
         app.authenticator = self.authentication.authenticate
         self._use_authentication()
@@ -208,11 +205,3 @@ class People:
     async def _follow_user(self, user: Any, context: HookContext) -> None:
         """Live connections see their user's changes at once, and a removed user is logged out."""
         await self.logins.follow_user(context.tenant.id, user, removed=context.method == "remove")
-
-
-def _mailer(settings: Settings) -> Mailer:
-    url = None if settings.smtp_url is None else settings.smtp_url.get_secret_value()
-    try:
-        return choose_mailer(url, settings.mail_from, settings.data / "mail")
-    except ValueError as error:
-        raise StartError(str(error)) from error

@@ -20,6 +20,7 @@ from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
 from services.database.schema import CollectionSchema
+from services.drivers import Clients, Drivers
 from services.jobs.queue import Jobs
 from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.readers import Readers
@@ -110,6 +111,10 @@ class Application:
         """Which settings apps have: `app.settings.declare("shop.currency", {"type": "string"}, default="EUR")`."""
         self.setting_values: SettingValues | None = None
         """What holds for an app: `await app.setting_values.value(tenant, "shop.currency")`."""
+        self.drivers = Drivers()
+        """What makes clients for services elsewhere: `app.drivers.register("sms", "twilio", TwilioDriver())`."""
+        self.providers: Clients | None = None
+        """Gives them out: `async with app.providers.client("sms", context.tenant) as sms`."""
         self.tenants = TenantHooks()
         """Hooks around creating, changing and deleting apps."""
         self._hooks = Hooks()

@@ -9,7 +9,7 @@ import typer
 
 from hooks.errors import BadRequest
 from server.backend import StartError, open_backend
-from server.cli.command import BY_OPERATOR, Data, run, tenant_of
+from server.cli.command import BY_OPERATOR, Data, assembled, run, tenant_of
 from server.cli.tenants import tenants
 from server.settings import Settings
 
@@ -24,7 +24,7 @@ def set_configuration(
     key: Annotated[
         str,
         typer.Argument(
-            help="is_active, allowed_origins, require_origin, limits, plan, region, sync_exclude or inheritance."
+            help="is_active, allowed_origins, require_origin, limits, plan, region, sync_exclude, inheritance or providers."
         ),
     ],
     value: Annotated[str, typer.Argument(help="Its value: JSON, or else a text.")],
@@ -50,7 +50,9 @@ async def _set(settings: Settings, app: str, key: str, value: str, *, dry_run: b
         plain = json.loads(value)
     except ValueError:
         plain = value
-    async with open_backend(settings) as backend:
+    # Which drivers of providers there are, plug-ins have a say in.
+    async with assembled(settings) as roost:
+        backend = roost.backend
         try:
             changed = await backend.configuration.change(app, {key: plain}, dry_run=dry_run)
         except BadRequest as error:

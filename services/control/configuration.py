@@ -12,6 +12,7 @@ from hooks.errors import BadRequest, Conflict, Forbidden, NotFound
 from hooks.tenant import Tenant
 from services.control import public_keys
 from services.control.inheritance.selection import Selection
+from services.control.provider_rules import ProviderRules
 from services.control.tenants import COLLECTION, control_database, to_tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -36,6 +37,7 @@ class _Changes(Strict):
     region: Word | None = None
     sync_exclude: tuple[Word, ...] = ()
     inheritance: Annotated[dict[str, Any], AfterValidator(_as_declared)] = {}
+    providers: dict[str, dict[str, Any]] = {}
 
     @field_validator("allowed_origins", "sync_exclude", mode="before")
     @classmethod
@@ -58,8 +60,17 @@ class Changed:
 class Configuration:
     """Changes the configuration of tenants; running servers hear of it within seconds (TC-11, TC-12)."""
 
-    def __init__(self, deployment: Deployment, *, database: str, control_plane: str = "control_plane") -> None:
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        database: str,
+        control_plane: str = "control_plane",
+        providers: ProviderRules | None = None,
+    ) -> None:
+        """`providers` checks what is configured of them; without it there are none."""
         self._deployment = deployment
+        self._providers = providers
         self._control = control_database(database)
         self._control_plane = control_plane
 
@@ -75,6 +86,10 @@ class Configuration:
         wanted = check(changes)
         if id == self._control_plane and wanted.get("is_active") is False:
             raise Forbidden("Cannot deactivate the control plane")
+        if "providers" in wanted:
+            if self._providers is None:
+                raise BadRequest("There are no providers here")
+            await self._providers.check(id, wanted["providers"])
         try:
             found = await self._documents.find_one({"_id": id}, max_time_ms=2000)
             if found is None:

@@ -384,6 +384,7 @@ def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
         sync_exclude=tuple(document.get("sync_exclude", ())),
         settings_rev=document.get("settings_rev", 0),
         inheritance=document.get("inheritance", {}),
+        providers=document.get("providers", {}),
     )
 
 

@@ -26,6 +26,15 @@ class LogMailer:
         self._sender = sender
         self._most_files = most_files
 
+    @property
+    def sender(self) -> str:
+        """The address that mails come from."""
+        return self._sender
+
+    def sending_as(self, sender: str) -> LogMailer:
+        """The same with another sender."""
+        return LogMailer(self._folder, sender, most_files=self._most_files)
+
     async def send(self, mail: Mail) -> None:
         """Keeps the mail.
 

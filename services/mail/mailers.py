@@ -6,11 +6,11 @@ from pathlib import Path
 
 from services.mail.addresses import is_address
 from services.mail.folder import LogMailer
-from services.mail.message import Mailer
+from services.mail.message import PlatformMailer
 from services.mail.smtp import SmtpMailer, SmtpServer
 
 
-def choose_mailer(smtp_url: str | None, mail_from: str | None, folder: Path) -> Mailer:
+def choose_mailer(smtp_url: str | None, mail_from: str | None, folder: Path) -> PlatformMailer:
     """A mailer over SMTP, or without a URL one that writes mails to `folder`.
 
     Raises:

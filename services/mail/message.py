@@ -61,6 +61,19 @@ class Mailer(Protocol):
         ...
 
 
+class PlatformMailer(Mailer, Protocol):
+    """The server's own mailer, which the control plane uses as it is, and other apps under addresses of their own."""
+
+    @property
+    def sender(self) -> str:
+        """The address that mails come from."""
+        ...
+
+    def sending_as(self, sender: str) -> Mailer:
+        """The same with another sender."""
+        ...
+
+
 def to_message(mail: Mail, sender: str) -> EmailMessage:
     """The mail as it goes over the wire; `sender` is the address it comes from."""
     message = EmailMessage(policy=SMTP)

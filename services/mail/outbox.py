@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import asdict
 from typing import Protocol
 
@@ -36,13 +38,17 @@ class Seal(Protocol):
         ...
 
 
+Mailers = Callable[[Tenant], AbstractAsyncContextManager[Mailer]]
+"""The mailer of a tenant, held for one mail."""
+
+
 class Outbox:
     """Posts mails of a tenant, and sends those of all tenants."""
 
-    def __init__(self, jobs: Jobs, mailer: Mailer, seal: Seal) -> None:
+    def __init__(self, jobs: Jobs, mailers: Mailers, seal: Seal) -> None:
         """Registers itself as the handler of jobs of the name `mail`."""
         self._jobs = jobs
-        self._mailer = mailer
+        self._mailers = mailers
         self._seal = seal
         jobs.handle(JOB, self._send, writes=False, attempts=ATTEMPTS, timeout=TIMEOUT)
 
@@ -61,7 +67,8 @@ class Outbox:
         sealed = base64.b64decode(job.payload["sealed"])
         mail = Mail(**json.loads(self._seal.open(sealed, JOB, job.tenant.id)))
         try:
-            await self._mailer.send(mail)
+            async with self._mailers(job.tenant) as mailer:
+                await mailer.send(mail)
         except MailRefused as error:
             # Neither address nor text is for the log.
             log.warning("a mail was refused", reason=str(error))

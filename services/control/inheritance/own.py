@@ -105,12 +105,26 @@ class OwnSettings:
         if await self._write(tenant, Own(), values) is not None:
             await self.tell(tenant)
 
+    async def count(self, tenant: Tenant, before: Own) -> Own:
+        """Counts a write that changes none of the values.
+
+        Raises:
+            Conflict: somebody was faster.
+        """
+        after = await self._write(tenant, before, before.values)
+        if after is None:
+            raise _overtaken()
+        return after
+
     async def tell(self, tenant: Tenant) -> None:
         """Has every server look at the tenant's settings again, this one before it returns."""
-        counted = await self._counter.count_settings(tenant.id)
+        await self.announce(await self._counter.count_settings(tenant.id))
+
+    async def announce(self, tenant: Tenant) -> None:
+        """Has this server look at a tenant again that was changed, before it returns."""
         for follower in self._followers:
             try:
-                await follower(counted)
+                await follower(tenant)
             except Unavailable:
                 # It is kept; servers that cannot look at it now look later.
                 continue

@@ -15,6 +15,7 @@ from services.base import Service
 from services.control.inheritance.effective import EffectiveSettings
 from services.control.inheritance.own import ID, Own, OwnSettings, Written
 from services.control.logs import BothLogs
+from services.control.services.provider_settings import PROVIDERS, ProviderSettings
 from services.setting_keys import Key, SettingKeys, nest
 
 PATH: Final = "settings"
@@ -48,11 +49,13 @@ class SettingsService(Service):
         own: OwnSettings,
         effective: EffectiveSettings,
         *,
+        providers: ProviderSettings,
         logs: BothLogs,
     ) -> None:
         self._keys = keys
         self._own = own
         self._effective = effective
+        self._providers = providers
         self._logs = logs
         self._told: Told | None = None
 
@@ -69,7 +72,7 @@ class SettingsService(Service):
     @property
     def data_schema(self) -> Mapping[str, Any]:
         """What a patch may have: each value, or null, which takes it back to inheriting."""
-        return _described(self._keys)
+        return {**_described(self._keys), **self._providers.schema}
 
     def follow(self, told: Told) -> None:
         """Says where events go."""
@@ -86,14 +89,14 @@ class SettingsService(Service):
         options.refuse("$dry_run", "settings_rev")
         own = await self._own.get(params.tenant)
         if not options.effective:
-            return self._shown(own, params)
+            return self._shown(own, params, params.tenant)
         found = await self._effective.of(params.tenant)
         values = {
             key.name: {"value": found[key.name].value, "source": found[key.name].source}
             for key in self._visible(params)
             if key.name in found
         }
-        return {**_head(own), **nest(values)}
+        return {**_head(own), **nest(values), **await self._providers.effective(params.tenant)}
 
     async def patch(self, id: Any, data: Any, params: Params) -> Record:
         """Merges what is given into what the app has set; null takes a setting, or a whole group, back to inheriting.
@@ -105,13 +108,26 @@ class SettingsService(Service):
         _check_id(id, params.tenant)
         options = _Options(params)
         options.refuse("$effective")
+        if isinstance(data, Mapping) and PROVIDERS in data:
+            return await self._patch_providers(data, params, options)
         changes = self._changes(data)
         self._check_writer(changes, params)
         written = await self._own.patch(params.tenant, changes, rev=options.rev, dry_run=options.dry_run)
         if written.changes and not options.dry_run:
-            await self._note(written, params)
-            await self._tell(written, params.tenant)
-        return self._shown(written.after, params)
+            await self._note(self._listed(written), params)
+            await self._tell(written.after, params.tenant)
+        return self._shown(written.after, params, params.tenant)
+
+    async def _patch_providers(self, data: Mapping[str, Any], params: Params, options: _Options) -> Record:
+        if set(data) - {PROVIDERS, "app_id"}:
+            raise BadRequest("Providers are changed by themselves: send the other settings in a call of their own")
+        own, tenant, changes = await self._providers.patch(
+            params.tenant, data[PROVIDERS], rev=options.rev, dry_run=options.dry_run
+        )
+        if changes and not options.dry_run:
+            await self._note(changes, params)
+            await self._tell(own, params.tenant)
+        return self._shown(own, params, tenant)
 
     def _changes(self, data: Any) -> Record:
         """The changes by key.
@@ -143,15 +159,17 @@ class SettingsService(Service):
         held = effective(permissions_of(params.user))
         return [key for key in self._keys if key.read is None or key.read in held]
 
-    def _shown(self, own: Own, params: Params) -> Record:
+    def _shown(self, own: Own, params: Params, tenant: Tenant) -> Record:
         values = {key.name: own.values[key.name] for key in self._visible(params) if key.name in own.values}
-        return {**_head(own), **nest(values)}
+        return {**_head(own), **nest(values), **self._providers.shown(tenant)}
 
-    async def _note(self, written: Written, params: Params) -> None:
-        changes = [
+    def _listed(self, written: Written) -> list[Record]:
+        return [
             {"setting": name, "before": self._redacted(name, before), "after": self._redacted(name, after)}
             for name, (before, after) in written.changes.items()
         ]
+
+    async def _note(self, changes: list[Record], params: Params) -> None:
         await self._logs.add(params, "settings-changed", subject=ID, details={"changes": changes})
 
     def _redacted(self, name: str, value: Any) -> Any:
@@ -161,15 +179,15 @@ class SettingsService(Service):
         text = value if value is None or isinstance(value, (bool, int, float)) else str(value)
         return text[:LONGEST] if isinstance(text, str) else text
 
-    async def _tell(self, written: Written, tenant: Tenant) -> None:
+    async def _tell(self, own: Own, tenant: Tenant) -> None:
         """To clients of this app alone, and of settings that anybody with the service's permission may see."""
         if self._told is not None:
             open_to_all = {
                 name: value
-                for name, value in written.after.values.items()
+                for name, value in own.values.items()
                 if (key := self._keys.get(name)) is not None and key.read is None
             }
-            await self._told.emit("patched", {**_head(written.after), **nest(open_to_all)}, tenant=tenant)
+            await self._told.emit("patched", {**_head(own), **nest(open_to_all)}, tenant=tenant)
 
 
 class _Options:

@@ -26,7 +26,7 @@ async def test_an_address_is_confirmed_by_the_link_alone(roost: Roost, mailbox: 
     assert await mailbox.news() == [], "nobody asked for a confirmation"
     assert await ada.ask("verify-request") == {"action": "verify-request", "status": "accepted"}
     letter = await mailbox.one()
-    assert (letter.to, letter.sender) == (ADA, "Mailed <roost@localhost>")
+    assert (letter.to, letter.sender) == (ADA, "Mailed <roost+mailed@localhost>")
     for data in ({"verified": True}, {"verified": False}):
         with pytest.raises(BadRequest, match="'verified'"):
             await ada.call("users", "patch", ada.id, data)

@@ -25,10 +25,10 @@ async def test_a_link_arrives_by_smtp_and_works(roosts: StartRoost) -> None:
         await person.ask("reset-request", email=ADA)
         await mailed(roost)
         (envelope,) = smtp.envelopes
-        assert (envelope.mail_from, envelope.rcpt_tos) == ("no-reply@roost.example", [ADA])
+        assert (envelope.mail_from, envelope.rcpt_tos) == ("no-reply+mailed@roost.example", [ADA])
         assert isinstance(envelope.content, bytes)
         message = message_from_bytes(envelope.content, policy=default)
-        assert str(message["From"]) == "Mailed <no-reply@roost.example>"
+        assert str(message["From"]) == "Mailed <no-reply+mailed@roost.example>"
         text = message.get_content()
         token = text.partition("token=")[2].split()[0]
         await person.ask("reset", token=token, password=NEW)
