@@ -10,7 +10,6 @@ from typing import NamedTuple
 import structlog
 from bson import ObjectId
 
-from hooks.errors import FeathersError
 from services.bus.envelope import Envelope
 from services.tasks import end
 
@@ -20,6 +19,10 @@ MOST = 10_000
 """Events that wait."""
 BYTES = 64 * 1024 * 1024
 """Their size."""
+LARGEST = 8 * 1024 * 1024
+"""Bytes of one event. A database keeps no more than twice that, and tells nobody of what comes near it: one event that can
+never be sent or heard must not hold up those of all others.
+"""
 BATCH = 500
 BATCH_BYTES = 4 * 1024 * 1024
 PAUSE = 0.2
@@ -64,6 +67,9 @@ class Outgoing:
         except ValueError:
             log.error("bus: an event cannot travel", tenant=envelope.app_id, service=envelope.path)  # noqa: TRY400
             return
+        if len(body) > LARGEST:
+            log.error("bus: an event is too large to travel", tenant=envelope.app_id, service=envelope.path)
+            return
         self._idle.clear()
         self._waiting.append(Sealed(ObjectId(), envelope.app_id, body))
         self._size += len(body)
@@ -94,7 +100,8 @@ class Outgoing:
                 while True:
                     try:
                         await self._send(self._sending)
-                    except FeathersError as error:
+                    except Exception as error:
+                        # Whatever it is: without this task no event would ever leave again.
                         log.warning("bus: other nodes are not reached", error=type(error).__name__)
                         await asyncio.sleep(PAUSE)
                     else:

@@ -85,10 +85,12 @@ class MongoBus:
         try:
             await self._events.insert_many(batch, ordered=True)
         except BulkWriteError as error:
-            # What has arrived at an earlier attempt is there already; what comes after it is sent again.
-            if any(failure["code"] != _DUPLICATE for failure in error.details.get("writeErrors", ())):
+            # What has arrived at an earlier attempt is there already; what comes after it is sent again. Without such an
+            # error no majority has confirmed any of it.
+            failures = error.details.get("writeErrors", ())
+            if not failures or any(failure["code"] != _DUPLICATE for failure in failures):
                 raise from_driver(error) from error
-            arrived = error.details["writeErrors"][0]["index"]
+            arrived = failures[0]["index"]
             if arrived + 1 < len(events):
                 await self._send(events[arrived + 1 :])
         except DRIVER_ERRORS as error:

@@ -8,15 +8,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from bson import ObjectId
 from pydantic import SecretStr
+from pymongo import WriteConcern
 
 from hooks.context import HookContext
 from hooks.errors import Unavailable
 from server.backend import StartError
 from server.main import Roost
 from services.bus.envelope import Envelope, unseal
-from services.bus.outgoing import Outgoing
-from services.control.bus import COLLECTION
+from services.bus.outgoing import Outgoing, Sealed
+from services.control.bus import COLLECTION, MongoBus
 from services.control.tenants import control_database
 from tests.conftest import StartRoost
 from tests.support.client import Client, connect, outcome, until
@@ -199,6 +201,41 @@ async def test_what_cannot_be_sent_waits_in_order_and_within_bounds(monkeypatch:
     assert sent == sorted(sent)
     assert outgoing.lost == 150 - len(sent)
     outgoing.add(Envelope("acme", "notes", "created", {"n": object()}, {}))
+
+
+async def test_an_event_that_can_never_travel_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One app's record near the largest that MongoDB keeps, and a fault nobody has thought of, stop no other app's events."""
+    sent: list[str] = []
+    faults: list[Exception] = [IndexError("nobody has thought of this")]
+
+    async def send(events: Any) -> None:
+        if faults:
+            raise faults.pop()
+        sent.extend(event.app_id for event in events)
+
+    monkeypatch.setattr("services.bus.outgoing.PAUSE", 0.01)
+    monkeypatch.setattr("services.bus.outgoing.LARGEST", 1000)
+    outgoing = Outgoing(send)
+    outgoing.start()
+    outgoing.add(Envelope("acme", "notes", "patched", {"text": "x" * 1000}, {}))
+    outgoing.add(Envelope("globex", "notes", "created", {"n": 1}, {}))
+    await outgoing.stop()
+    assert (sent, faults) == (["globex"], [])
+
+
+async def test_what_no_majority_has_confirmed_is_sent_again(roosts: StartRoost) -> None:
+    """As in a failover: the error names no event, and none of them is taken for sent."""
+    roost = await roosts(APPS)
+
+    class Doubtful(MongoBus):
+        @property
+        def _events(self) -> Any:
+            return super()._events.with_options(write_concern=WriteConcern(w=2, wtimeout=50))
+
+    bus = Doubtful(roost.backend.deployment, roost.backend.nodes, database=roost.settings.database)
+    body = Envelope("acme", "notes", "created", {"n": 1}, {}).seal()
+    with pytest.raises(Unavailable):
+        await bus._send([Sealed(ObjectId(), "acme", body)])
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\x05\x00\x00\x00\x00"])
