@@ -171,7 +171,7 @@ class Ledger:
                 raise ended()
             return
         lasts = session is not None and session.user_id == payload["sub"] and is_valid(session, user)
-        if not lasts or self.has_ended(payload):
+        if not lasts or self._recent.is_struck((tenant.id, id)):
             raise ended()
 
     def has_ended(self, payload: Mapping[str, Any]) -> bool:
