@@ -31,8 +31,8 @@ RUNNING_CALLS = 256
 class Counter(Protocol):
     """Counts the connections of tenants over all processes."""
 
-    async def enter(self, connection: Connection, tenant: Tenant) -> None:
-        """Takes a place in a tenant; raises TooManyRequests where there is none."""
+    async def enter(self, connection: Connection, tenant: Tenant) -> bool:
+        """Takes a place in a tenant, if it counts them; raises TooManyRequests where there is none."""
         ...
 
     def leave(self, connection: Connection, tenant: Tenant | None = None) -> None:
@@ -117,6 +117,9 @@ class Connections:
 
     def note_refusal(self, connection: Connection) -> None:
         """A call was refused because too many came: a client that goes on all the same is closed when it is answered."""
+        if not self._has(connection):
+            # Its calls may end after it: nobody would ever forget it again.
+            return
         now = time.monotonic()
         since, count = self._refusals.get(connection, (now, 0))
         if now - since > PATIENCE:

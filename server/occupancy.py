@@ -31,8 +31,10 @@ class Occupancy:
         own = tenant.limits.max_concurrent_connections
         return self._plans.get(tenant.plan) if own is None else own
 
-    async def enter(self, connection: Connection, tenant: Tenant | None = None) -> None:
+    async def enter(self, connection: Connection, tenant: Tenant | None = None) -> bool:
         """Takes a slot for a socket that is about to be accepted, or that is about to go on in another tenant.
+
+        Answers whether the tenant has a limit, and the database was asked.
 
         Raises:
             TooManyRequests: there is none left, with the reason `TooManyConnections`. Unavailable: nobody can tell.
@@ -40,10 +42,11 @@ class Occupancy:
         tenant = tenant or connection.tenant
         limit = self.limit_of(tenant)
         if limit is None:
-            return
+            return False
         if tenant.id not in self._counted:
             await self._count(tenant)
         await self._slots.reserve(tenant.id, connection, limit)
+        return True
 
     def leave(self, connection: Connection, tenant: Tenant | None = None) -> None:
         """Gives the slot back."""

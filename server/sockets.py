@@ -92,7 +92,11 @@ class Sockets:
             with tenant_scope(tenant):
                 login = await self._login(connection, token)
             check_stranger(tenant, origins, is_verified=login is not None)
-            await self._occupancy.enter(connection)
+            if await self._occupancy.enter(connection) and login is not None:
+                # Whoever ended the login while a slot was asked for has not met this connection.
+                with tenant_scope(tenant):
+                    login = await self._login(connection, token)
+                check_stranger(tenant, origins, is_verified=login is not None)
             # Who looks for connections of a tenant that was switched off meanwhile does not find this one yet.
             connection.tenant = tenant = self._resolver.current(tenant)
         except BaseException as error:

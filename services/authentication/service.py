@@ -113,9 +113,10 @@ class AuthenticationService(Service):
         if session is None:
             keep = data.get("refresh") is True and "refresh" in params.tenant.auth.strategies
             session = await self._begin(proof, params, began, keep=keep)
-        user, principal = await self._admit(proof, params, session, is_own=name in self._own)
         token, payload = await self._tokens.issue(params.tenant, session.user_id, session.id)
         login = Authentication("jwt", token, payload)
+        # The user last: a live connection hears of what changes from its login on, so nothing may wait in between.
+        user, principal = await self._admit(proof, params, session, is_own=name in self._own)
         # The session may have ended since: then the answer comes as if it had come before, and logs nothing in.
         if params.connection is not None and not self._ledger.has_ended(payload):
             await self._sessions.login(params.connection, login, principal, params.tenant)

@@ -31,6 +31,26 @@ def has_permission(roost: Roost, user_id: str, permission: str) -> bool:
     return permission in live_user(roost, user_id).get("permissions", [])
 
 
+async def test_what_changes_while_a_token_is_made_is_there_as_well(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK-9: a login finds the user, or whoever changes the user finds the login."""
+    roost = await roosts(OPEN)
+    issue = roost.people.tokens.issue
+    async with connect(roost, "acme") as ada:
+        name, user = await sign_up(ada)
+        params = Params(tenant=tenant_of(roost, "acme"))
+
+        async def issue_slowly(*arguments: Any, **more: Any) -> Any:
+            made = await issue(*arguments, **more)
+            await roost.app.call("users", "patch", params, id=user["_id"], data={"permissions": ["write"]})
+            return made
+
+        monkeypatch.setattr(roost.people.tokens, "issue", issue_slowly)
+        await log_in(ada, name)
+        assert has_permission(roost, user["_id"], "write")
+
+
 async def test_a_change_in_this_process_is_there_before_the_answer(roosts: StartRoost) -> None:
     roost = await roosts(OPEN)
     async with connect(roost, "acme") as ada:

@@ -206,7 +206,7 @@ async def test_the_page_links_for_whom_the_token_behind_the_hash_speaks(
         # Another app's token links nothing here.
         with pytest.raises(PageError) as error:
             await browser.begin("globex", token=token)
-        assert error.value.code == 401
+        assert error.value.code == 403
         entries = knowing.backend.deployment.client[knowing.settings.database]["audit_log"]
         chosen = {"app_id": "acme", "event": "sign-in", "details.linked": "yes", "outcome": "success"}
 

@@ -16,6 +16,7 @@ from pymongo.monitoring import CommandListener, CommandStartedEvent
 from server.main import Roost
 from server.settings import SettingsError, load
 from services.declaration import parse
+from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.server.command import Server, environment, serving
 from tests.support.client import Client, connect, handshake, rest, until
@@ -145,6 +146,33 @@ async def test_a_refused_login_takes_no_place(roost: Roost) -> None:
         assert (kind, payload["data"]["code"]) == ("refused", 401)
     async with connect(roost, "acme"):
         assert await roost.slots.total("acme") == 1
+
+
+async def test_a_login_that_ends_while_a_slot_is_asked_for_is_none(
+    roost: Roost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TC-9: whoever ends logins finds those of connections that there are, and this is none yet."""
+    await configure(roost, limits={"max_concurrent_connections": 5})
+    async with rest(roost, "acme") as http, connect(roost, "acme") as bob:
+        await http.sign_up("ada")
+        await bob.sign_up("bob")
+        reserve, tenant = roost.slots.reserve, roost.catalogue.peek("acme")
+        assert tenant is not None
+
+        def is_heard() -> bool:
+            return any("heard" in one.user.get("permissions", ()) for one in roost.connections.of("acme") if one.user)
+
+        async def reserve_slowly(*arguments: Any) -> None:
+            await reserve(*arguments)
+            await http.call("remove", "sessions", None, {})
+            # What comes after it in the database's stream has been heard: so has it.
+            await grant(roost.backend.isolation, tenant, "bob", "heard")
+            await until(is_heard)
+
+        monkeypatch.setattr(roost.slots, "reserve", reserve_slowly)
+        async with connect(roost, "acme", headers=http.headers):
+            users = [None if one.user is None else one.user["username"] for one in roost.connections.of("acme")]
+            assert users == ["bob", None]
 
 
 async def test_a_socket_that_changes_its_transport_counts_once(roost: Roost) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from typing import Any
 
 import pytest
@@ -50,6 +52,19 @@ def test_a_name_in_two_tenants_is_two_channels(channels: Channels) -> None:
     assert [*channels.members("acme", ["room"])] == [here]
     assert [*channels.members("globex", ["room"])] == [there]
     assert [*channels.members("initech", ["room"])] == []
+
+
+def test_a_refusal_that_comes_after_its_connection_is_remembered_by_nobody(connections: Connections) -> None:
+    """Calls that run when a socket goes end after it: each would keep a connection in memory for good."""
+    here = a_connection("1")
+    connections.add(here)
+    connections.note_refusal(here)
+    connections.remove(here)
+    connections.note_refusal(here)
+    gone = weakref.ref(here.socket)
+    del here
+    gc.collect()
+    assert gone() is None
 
 
 def test_members_come_once_and_empty_channels_disappear(channels: Channels) -> None:
