@@ -13,7 +13,7 @@ from services.base import STANDARD_METHODS
 from tests.security.probes.declarations import PROBES
 from tests.security.probes.probing import check_silence, probe_service, record_of
 from tests.security.probes.world import SECRETS, SOUTH, World, start_world, stored
-from tests.support.client import CallError
+from tests.support.client import CallError, outcome
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -54,6 +54,17 @@ async def test_what_the_north_makes_is_unheard_of(world: World) -> None:
 async def test_nothing_of_another_tenant(world: World, path: str, transport: str) -> None:
     """PT-1: ids, queries, data and places of the north are those of nothing."""
     assert await probe_service(world, path, transport) > 10
+
+
+MANAGED = ("tenants", "apps", "tenant-operations", "settings", "domains", "jobs", "organizations", "members", "roles")
+
+
+@pytest.mark.parametrize("path", MANAGED)
+async def test_nothing_of_another_tenant_for_its_manager(world: World, path: str) -> None:
+    """PT-1, CP-13: nor does a manager of the south, who may do there all that managers may."""
+    own = await outcome(world.south.manager, "find", "tenants")
+    assert [tenant["_id"] for tenant in own["data"]] == [SOUTH], "he is let in"
+    assert await probe_service(world, path, "manager") > 10
 
 
 async def test_nothing_was_left_behind(world: World) -> None:

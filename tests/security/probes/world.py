@@ -7,11 +7,14 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from hooks.permission import ADMIN_ORGANIZATIONS, PLATFORM, TENANT_ADMIN
 from hooks.tenant import Tenant
 from server.main import Roost
+from services.entities.registry import ROLE_PERMISSIONS
 from services.registration import Registration
 from tests.integration.accounts.people import Mailbox
-from tests.integration.entities.people import make_person, make_role, tenant_of
+from tests.integration.entities.managers import at_home, make_manager, switch
+from tests.integration.entities.people import HUB, make_person, make_role, tenant_of
 from tests.integration.jobs.conftest import nothing
 from tests.security.probes import shelves
 from tests.security.probes.names import Names
@@ -48,6 +51,8 @@ class Side:
     http: Rest
     socket: Client
     listener: Client
+    manager: Rest
+    """Somebody of the control plane who manages this tenant and no other, and may do there all that managers may."""
     made: dict[str, Mapping[str, Any]] = field(default_factory=dict)
     """A record of each service, by its declared path."""
     kept: dict[str, list[Any]] | None = None
@@ -58,7 +63,8 @@ class Side:
         return tenant_of(self.roost, self.names.app)
 
     def caller(self, transport: str) -> Client | Rest:
-        return self.socket if transport == "socket" else self.http
+        callers: dict[str, Client | Rest] = {"socket": self.socket, "http": self.http, "manager": self.manager}
+        return callers[transport]
 
 
 @asynccontextmanager
@@ -103,7 +109,20 @@ async def side(roost: Roost, app: str) -> AsyncIterator[Side]:
             invitation=invitation.token,
         )
         await listener.call("create", "rooms", {"service": "lobby", "room": word})
-        yield Side(roost, names, http, socket, listener)
+        yield Side(roost, names, http, socket, listener, await stack.enter_async_context(_manager(roost, app)))
+
+
+@asynccontextmanager
+async def _manager(roost: Roost, app: str) -> AsyncIterator[Rest]:
+    """A member of the tenant's organization in the control plane, who has gone on there."""
+    manager = await make_manager(roost, tenant_id=app)
+    for permission in sorted({TENANT_ADMIN, *PLATFORM} - {ADMIN_ORGANIZATIONS}):
+        triple = {"role_id": manager.role_id, "rs_identifier": "management", "permission": permission}
+        await roost.people.entities.add(tenant_of(roost, HUB), ROLE_PERMISSIONS, triple)
+    async with at_home(roost, "http", manager) as caller:
+        assert isinstance(caller, Rest)
+        await switch(caller, app)
+        yield caller
 
 
 _SCOPES = {"scopes": [{"value": "read:everything"}]}
