@@ -28,6 +28,8 @@ FIRST_PAUSE = 1.0
 LONGEST_PAUSE = 300.0
 LOOK = 2.0
 """Seconds between two looks for operations that nobody works on."""
+QUICK = 0.05
+"""Seconds within which a step needs no record of its own before it has ended."""
 AT_ONCE = 8
 """Operations that one process works on at a time."""
 
@@ -116,15 +118,23 @@ class Runner:
             begun = {"state": RUNNING, "attempts": attempt, "started_at": datetime.now(UTC), "error": None}
             changes |= {f"steps.{place}.{key}": value for key, value in begun.items()}
             events.append({"step": name, "event": "started", "attempt": attempt})
-            # What the step before has done is kept with the start of this one.
-            operation = await self._operations.note(operation, changes, events)
-            await self._tell(operation)
-            error = await self._ensure(operation, name)
+            step = asyncio.ensure_future(self._ensure(operation, name))
+            try:
+                done, _ = await asyncio.wait([step], timeout=QUICK)
+                if not done:
+                    # Until now it stood with what came before it in memory: were it lost, the steps would be done again.
+                    operation = await self._operations.note(operation, changes, events)
+                    changes, events = {}, []
+                    await self._tell(operation)
+                error = await step
+            finally:
+                if not step.done():
+                    await end(step)
             if error is not None:
-                await self._fail(operation, place, error)
+                await self._fail(await self._operations.note(operation, changes, events), place, error)
                 return
-            changes = {f"steps.{place}.state": SUCCEEDED, f"steps.{place}.ended_at": datetime.now(UTC)}
-            events = [{"step": name, "event": SUCCEEDED, "attempt": attempt}]
+            changes |= {f"steps.{place}.state": SUCCEEDED, f"steps.{place}.ended_at": datetime.now(UTC)}
+            events.append({"step": name, "event": SUCCEEDED, "attempt": attempt})
         await self._tell(await self._operations.end(operation, SUCCEEDED, {**changes, "error": None}, events))
 
     async def _ensure(self, operation: Operation, name: str) -> str | None:

@@ -377,6 +377,12 @@ async def test_a_killed_process_leaves_what_another_one_brings_to_its_end(roost:
     async with asyncio.timeout(30):
         assert await process.stdout.readline() == b"blocked\n"
     assert await state(roost, "initech") == "provisioning"
+
+    async def recorded() -> bool:
+        begun = await roost.backend.control.operations.latest("initech")
+        return begun is not None and {"settings": 1}.items() <= {s["name"]: s["attempts"] for s in begun.steps}.items()
+
+    await until(recorded)
     process.kill()
     await process.wait()
 
