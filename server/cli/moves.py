@@ -12,7 +12,7 @@ from server.backend import Backend, StartError, open_backend
 from server.cli.command import App, Data, run
 from server.cli.configuration import tenants
 from server.settings import Settings
-from services.control.moves.moves import Destination, Moves
+from services.control.moves.moves import HEAVY, Destination, Moves
 from services.control.operations import SUCCEEDED, Operation
 from services.control.tenants import OWN_URI
 
@@ -53,6 +53,23 @@ def promote(  # noqa: PLR0917 - a command's options are its parameters
         "to": lambda moves: moves.promote(app, wanted, rate=rate),
     }
     run(lambda settings: _move(settings, app, begin[chosen[0] if chosen else "to"]), data=data)
+
+
+@tenants.command("weigh")
+def weigh(
+    above: Annotated[int, typer.Option(min=0, help="Records from which a move is proposed.")] = HEAVY,
+    data: Data = None,
+) -> None:
+    """List apps by the weight of their data, and which of them had better have a database of their own."""
+    run(lambda settings: _weigh(settings, above), data=data)
+
+
+async def _weigh(settings: Settings, above: int) -> None:
+    async with open_backend(settings, joins=False) as backend:
+        for weighed in await backend.moves.weigh(above=above):
+            proposal = "\tmove it: tenants promote" if weighed.is_proposed else ""
+            weight = weighed.estimate
+            typer.echo(f"{weighed.app_id}\t{weighed.model}\t{weight.documents} records\t{weight.bytes} bytes{proposal}")
 
 
 async def _plan(settings: Settings, app: str, wanted: Destination) -> None:

@@ -13,7 +13,8 @@ META = "_meta"
 _HARMLESS = frozenset(
     "hello ismaster ping create createIndexes collMod listCollections listIndexes endSessions getMore killCursors "
     "commitTransaction abortTransaction drop dropDatabase "
-    "saslStart saslContinue usersInfo createUser updateUser dropAllUsersFromDatabase collStats dbStats dropIndexes".split()
+    "saslStart saslContinue usersInfo createUser updateUser dropAllUsersFromDatabase "
+    "collStats dbStats dropIndexes explain".split()
 )
 _SYSTEM = frozenset({"admin", "local", "config"})
 

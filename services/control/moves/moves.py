@@ -8,18 +8,20 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import Placement, Tenant
+from hooks.tenant import SERVING, Placement, Tenant
 from services.control.moves.entry import COPYING, DONE, Entries, Migration
 from services.control.moves.target import Estimate, choose, estimate, inspect
 from services.control.operations import CANCELLED, FAILED, WAITING, Operation, Operations
 from services.control.runner import Runner
 from services.control.sagas import FINALIZE, PROMOTE, Sagas
 from services.control.tenants import FROZEN, OWN_URI, Tenants
-from services.placement.placements import Placements
+from services.placement.placements import SHARED, Placements
 
 RETENTION = timedelta(hours=24)
 """For how long what a move has left stays, unless an operator says that it need not."""
 OPERATOR = "operator"
+HEAVY = 1_000_000
+"""Records from which an app in the shared database is proposed to be moved, before shared migrations get slow by it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,16 @@ class Destination:
     cluster: str = "default"
     credential: str = OWN_URI
     """For `cluster`: the name of the secret that holds the connection string."""
+
+
+@dataclass(frozen=True, slots=True)
+class Weighed:
+    """How heavy an app is, and whether it had better be moved out of the shared database (MG-2)."""
+
+    app_id: str
+    model: str
+    estimate: Estimate
+    is_proposed: bool
 
 
 class Moves:
@@ -69,6 +81,19 @@ class Moves:
         async with self._placements.provider(target).administer(tenant, target) as there:
             await inspect(there.raw, weight)
         return target, weight
+
+    async def weigh(self, *, above: int = HEAVY) -> list[Weighed]:
+        """Every app's weight, one after the other, the heaviest first; proposed are those of more records than `above`."""
+        found = []
+        async for tenant in self._tenants.all():
+            if tenant.status in (*SERVING, "suspended"):
+                async with self._placements.administer(tenant) as handle:
+                    weight = await estimate(handle.raw, tenant.id)
+                is_proposed = (
+                    tenant.placement.model == SHARED and weight.documents > above and not tenant.is_control_plane
+                )
+                found.append(Weighed(tenant.id, tenant.placement.model, weight, is_proposed))
+        return sorted(found, key=lambda weighed: weighed.estimate.documents, reverse=True)
 
     async def promote(self, id: str, to: Destination, *, rate: int = 0, actor: str = OPERATOR) -> Operation:
         """Begins to move an app's data; `rate` is how many records are copied in a second, at most.

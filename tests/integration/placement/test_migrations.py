@@ -1,4 +1,4 @@
-"""DB-7, MG-1: schemas of databases, and how they are brought to that of this version."""
+"""DB-7, DB-9, MG-1: schemas of databases, and how they are brought to that of this version."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 import pytest
+import yaml
 
 from hooks.context import Params
 from hooks.errors import Unavailable
@@ -19,7 +20,7 @@ from services.placement.provider import Handle
 from tests.conftest import StartRoost
 from tests.integration.rules.people import tenant_of
 from tests.support.client import CallError, Client, connect, outcome, until
-from tests.support.placed import CLUSTERS, NAMED, cluster_settings, placement, raw
+from tests.support.placed import CLUSTERS, NAMED, OWN_URI, cluster_settings, placement, raw
 from tests.support.roost import TWO_APPS
 
 DEDICATED = ("database", "cluster")
@@ -190,7 +191,39 @@ async def test_many_first_calls_look_at_a_database_once(roosts: StartRoost, monk
 def test_a_snapshot_knows_its_placement() -> None:
     """DB-2: all of the placement comes from the catalogue."""
     place = {"model": "database", "cluster": "far", "database": "t_a_1", "credentials_ref": "x", "region": "eu"}
-    document = {"_id": "acme", "name": "Acme", "placement": place, "migration": {"phase": "frozen"}}
+    there = {**place, "database": "t_a_2"}
+    move = {"operation": "op", "phase": "frozen", "source": place, "target": there}
+    document = {"_id": "acme", "name": "Acme", "placement": place, "migration": move}
     tenant: Tenant = to_tenant(document)
     assert tenant.placement == Placement("database", "far", "t_a_1", "x", "eu")
     assert tenant.frozen
+    assert tenant.leftover == Placement("database", "far", "t_a_2", "x", "eu")
+
+
+async def test_apps_of_every_model_side_by_side_keep_to_themselves(roosts: StartRoost) -> None:
+    """DB-4, PO-1, GU-3: a handle belongs to its call; and apps on one cluster share one client."""
+    service = "services: {notes: {paginate: false, rules: {default: public}}}"
+    far = f"placement: {{model: database, cluster: {NAMED}}}"
+    declared = f"""
+tenants:
+  - {{id: shared-one, {service}}}
+  - {{id: shared-two, {service}}}
+  - {{id: own-one, {far}, {service}}}
+  - {{id: own-two, {far}, {service}}}
+  - {{id: cluster-one, placement: {{model: cluster, uri_env: {OWN_URI}}}, {service}}}
+"""
+    assert placement("cluster") is not None
+    roost = await roosts(declared, **cluster_settings())
+    ids = [tenant["id"] for tenant in yaml.safe_load(declared)["tenants"]]
+    tenants = {id: await tenant_of(roost, id) for id in ids}
+
+    async def one(id: str, number: int) -> None:
+        params = Params(tenant=tenants[id])
+        made = await roost.app.call("notes", "create", params, data={"_id": f"n{number}", "of": id})
+        found = await roost.app.call("notes", "find", Params(tenant=tenants[id]))
+        assert {record["of"] for record in found.result} == {id}
+        assert made.result["of"] == id
+
+    await asyncio.gather(*(one(id, number) for number in range(20) for id in ids))
+    # That of the cluster, and that of the app's own one; the shared database needs none besides the server's own.
+    assert sorted(key.split("/")[0] for key in roost.backend.clients.keys) == ["cluster-one", NAMED]

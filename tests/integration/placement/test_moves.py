@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from bson import MaxKey
 
 from hooks.context import Params
 from hooks.errors import BadRequest, Conflict, Unavailable
 from server.main import Roost
+from services.control.moves.copying import Pair
 from services.control.moves.moves import Destination
 from tests.conftest import StartRoost
 from tests.integration.placement.moving import TO, contents, ended, finalize, move
@@ -170,3 +172,34 @@ tenants:
     await finalize(roost, "acme")
     async with raw(roost, "globex") as shared:
         assert await shared["things"].count_documents({"app_id": "acme"}) == 0
+
+
+async def test_a_small_app_beside_a_giant_is_moved_without_a_look_at_it(roost: Roost) -> None:
+    """MG-3: one app has a thousand times as many records as another; the small one's move reads its own."""
+    database = roost.backend.deployment.client[roost.settings.database]
+    giants = [{"_id": {"a": "globex", "i": f"g{n}"}, "app_id": "globex", "n": n} for n in range(4000)]
+    await database["papers"].insert_many(giants)
+    few = [{"_id": {"a": "acme", "i": f"s{n}"}, "app_id": "acme", "n": n} for n in range(4)]
+    await database["papers"].insert_many(few)
+    await database["papers"].create_index([("app_id", 1), ("_id", 1)], name="app_id_1__id_1")
+    pair = Pair("acme", database, database)
+    command = {"find": "papers", "filter": pair._range({"a": "acme"}, {"a": "acme", "i": MaxKey()}), "sort": {"_id": 1}}
+    plan = await database.command({"explain": command, "verbosity": "executionStats"})
+    assert plan["executionStats"]["totalDocsExamined"] <= 4
+    assert plan["executionStats"]["totalKeysExamined"] <= 5
+    moved = await move(roost, "acme", "database")
+    assert moved.notes["evidence"]["papers"]["documents"] == 4
+    assert moved.notes["estimate"]["collections"]["papers"] == 4
+
+
+async def test_a_report_says_which_apps_are_heavy(roost: Roost) -> None:
+    """MG-2: by records and bytes, the heaviest first; above the threshold a move is proposed."""
+    heavy = await roost.backend.moves.weigh(above=400)
+    assert [weighed.app_id for weighed in heavy][:2] in (["acme", "globex"], ["globex", "acme"])
+    by_id = {weighed.app_id: weighed for weighed in heavy}
+    assert by_id["acme"].estimate.documents >= 452
+    assert by_id["acme"].is_proposed
+    assert not by_id[roost.settings.control_plane].is_proposed
+    await move(roost, "acme", "database")
+    again = {weighed.app_id: weighed for weighed in await roost.backend.moves.weigh(above=400)}
+    assert (again["acme"].model, again["acme"].is_proposed) == ("database", False)

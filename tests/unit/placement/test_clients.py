@@ -1,4 +1,4 @@
-"""DB-5: the cache of clients. What is opened here is our own `Deployment`; only the connection itself is stood in for."""
+"""DB-5, PO-5: the cache of clients. What is opened here is our own `Deployment`; only the connection itself is stood in for."""
 
 from __future__ import annotations
 
