@@ -1,4 +1,4 @@
-"""8.2.1: all isolation models pass the same tests: each run is a pytest of its own, by `--model`; all of them by `-m models`."""
+"""8.2.1: all isolation models pass the same tests: each run is a pytest of its own, by `--model`; run it by `-m models`."""
 
 from __future__ import annotations
 
