@@ -70,6 +70,8 @@ class OAuthSettings:
     """How the secret is shown, `basic` or `post`; None is as the provider says."""
     profile: Mapping[str, str] = field(default_factory=dict)
     """Fields that a new user gets, and the provider's names for them."""
+    owner: str | None = None
+    """The tenant whose secret it is; None is the one who signs in."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,11 @@ class Backend:
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
         self.moves = self._moves(deployment, settings.database)
         self.inheritance = Inheritance(
-            self.isolation, self.tenants, self.control.sagas, control_plane=settings.control_plane
+            self.isolation,
+            self.tenants,
+            self.control.sagas,
+            control_plane=settings.control_plane,
+            development=settings.mongodb_uri is None,
         )
         self.backup = Backup(
             deployment, self.placements, self.tenants, self.control.lifecycle, database=settings.database

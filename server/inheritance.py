@@ -12,8 +12,10 @@ from services.audit import Audit
 from services.control.catalogue import Catalogue
 from services.control.inheritance.builtin import builtin_keys
 from services.control.inheritance.copying import Copying
+from services.control.inheritance.credentials import Credentials
 from services.control.inheritance.effective import EffectiveSettings
 from services.control.inheritance.own import OwnSettings
+from services.control.inheritance.urls import FlowUrls
 from services.control.logs import BothLogs
 from services.control.sagas import Sagas
 from services.control.services.provider_settings import ProviderSettings, seal
@@ -29,14 +31,20 @@ _QUIET: HooksByKind = {"before": {"all": [silence], "patch": [seal]}}
 class Inheritance:
     """What the server and the command line share of it."""
 
-    def __init__(self, isolation: Isolation, tenants: Tenants, sagas: Sagas, *, control_plane: str) -> None:
-        """`control_plane` is its tenant's id."""
+    def __init__(
+        self, isolation: Isolation, tenants: Tenants, sagas: Sagas, *, control_plane: str, development: bool
+    ) -> None:
+        """`control_plane` is its tenant's id; in `development`, http on this machine will do."""
         self._id = control_plane
         self._plane: Callable[[], Awaitable[Tenant | None]] = partial(tenants.get, control_plane)
+        entities = Entities(isolation)
         self.keys = builtin_keys()
-        self.own = OwnSettings(Entities(isolation), self.keys, tenants)
+        self.own = OwnSettings(entities, self.keys, tenants)
         self.effective = EffectiveSettings(self.keys, self.own, control_plane=self.control_plane)
         Copying(self.own, self.effective, control_plane=self.control_plane).hand_in(sagas)
+
+        self.urls = FlowUrls(entities, control_plane=self.control_plane, development=development)
+        self.credentials = Credentials(entities, self.urls, control_plane=self.control_plane)
 
     async def control_plane(self) -> Tenant | None:
         """The control plane's tenant as it is now."""

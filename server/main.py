@@ -327,6 +327,7 @@ class Roost:
             self.addresses,
             states=self.people.oauth_states,
             providers=self.people.providers,
+            registrations=self.backend.inheritance.credentials,
             public_url=lambda: self.settings.public_url or self.url,
         ).attach(web_app)
         Documents(self.app, self.resolver, self.addresses).attach(web_app)

@@ -20,7 +20,7 @@ from server.handshake import APP_ID, TENANT, bearer
 from server.oauth_page import HEADERS, PAGE
 from server.resolver import Resolver
 from services.application import Application, answer
-from services.authentication.oauth import GRANT
+from services.authentication.oauth import GRANT, Registrations, registration_of
 from services.authentication.oauth_states import OAuthStates, SignIn, app_of
 from services.authentication.providers import Grant, Providers
 from services.redirects import choose_target
@@ -51,6 +51,7 @@ class OAuth:
         *,
         states: OAuthStates,
         providers: Providers,
+        registrations: Registrations | None = None,
         public_url: Callable[[], str],
     ) -> None:
         """`public_url` tells the scheme, host and port by which browsers reach this server."""
@@ -60,6 +61,7 @@ class OAuth:
         self._addresses = addresses
         self._states = states
         self._providers = providers
+        self._registrations = registrations
         self._public_url = public_url
 
     def attach(self, app: web.Application) -> None:
@@ -105,7 +107,7 @@ class OAuth:
             raise BadRequest("The feathers_token belongs behind a '#': the query of an address is kept in many places")
         names = MultiDict({name: fields[name] for name in (APP_ID, TENANT) if name in fields})
         tenant = await self._resolver.find(request, query=names)
-        provider, settings = _provider(request, tenant)
+        provider, settings = await self._provider(request, tenant)
         redirect = choose_target(settings.redirects, fields.get("redirect"))
         if redirect is None:
             raise BadRequest("The redirect is none that the app has declared")
@@ -144,7 +146,7 @@ class OAuth:
         if app_id is None:
             raise NotAuthenticated(GONE)
         tenant = await self._resolver.find(request, query=MultiDict({APP_ID: app_id}))
-        provider, settings = _provider(request, tenant)
+        provider, settings = await self._provider(request, tenant)
         with tenant_scope(tenant):
             async with self._connections.gate(tenant.id):
                 sign_in = await self._states.take(tenant, provider, state, body.get("proof"))
@@ -180,16 +182,16 @@ class OAuth:
         context = await self._app.call("authentication", "create", params, data=data)
         return str(answer(context)["accessToken"])
 
+    async def _provider(self, request: web.Request, tenant: Tenant) -> tuple[str, OAuthSettings]:
+        name, settings = request.match_info["provider"], None
+        if "oauth" in tenant.auth.strategies:
+            settings = await registration_of(tenant, name, self._registrations)
+        if settings is None:
+            raise NotFound(f"The app '{tenant.id}' has no sign-in by '{name[:32]}'")
+        return name, settings
+
     def _callback(self, provider: str) -> str:
         return self._public_url() + CALLBACK.format(provider=provider)
-
-
-def _provider(request: web.Request, tenant: Tenant) -> tuple[str, OAuthSettings]:
-    name = request.match_info["provider"]
-    settings = tenant.auth.oauth.get(name) if "oauth" in tenant.auth.strategies else None
-    if settings is None:
-        raise NotFound(f"The app '{tenant.id}' has no sign-in by '{name[:32]}'")
-    return name, settings
 
 
 async def _received(request: web.Request) -> tuple[Mapping[str, Any], Fields]:

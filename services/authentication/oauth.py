@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from hooks.context import Caller, Params
 from hooks.errors import BadRequest, NotAuthenticated
 from hooks.scopes import PRINCIPAL_PREFIX
-from hooks.tenant import OAuthSettings
+from hooks.tenant import OAuthSettings, Tenant
 from services.authentication.directory import Directory
 from services.authentication.identities import Identities
 from services.authentication.ledger import Ledger, ended
@@ -24,7 +24,16 @@ from services.redirects import choose_target
 GRANT = "grant"
 """Where the server itself puts what its own pages have received: a `Grant`, which no client can send."""
 LONGEST = 4096
+LONGEST_NAME = 100
 _VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}")
+
+
+class Registrations(Protocol):
+    """Finds how people sign in by what an app has not declared: `services.control.inheritance.credentials`."""
+
+    async def find(self, tenant: Tenant, name: str) -> OAuthSettings | None:
+        """The registration of a name. Raises Unavailable."""
+        ...
 
 
 class OAuthStrategy:
@@ -34,9 +43,17 @@ class OAuthStrategy:
     """
 
     def __init__(
-        self, app: Caller, providers: Providers, identities: Identities, directory: Directory, ledger: Ledger
+        self,
+        app: Caller,
+        providers: Providers,
+        identities: Identities,
+        directory: Directory,
+        ledger: Ledger,
+        *,
+        registrations: Registrations | None = None,
     ) -> None:
         self._app = app
+        self._registrations = registrations
         self._providers = providers
         self._identities = identities
         self._directory = directory
@@ -49,7 +66,7 @@ class OAuthStrategy:
             BadRequest: something is missing. NotAuthenticated: the code proves nothing here. Conflict: the person is
                 linked to another account. Unavailable: the provider gives no good answer.
         """
-        settings = provider_of(params, data.get("provider"))
+        settings = await self._provider(params, data.get("provider"))
         grant = data.get(GRANT)
         if not isinstance(grant, Grant):
             grant = _grant_of(data, settings)
@@ -62,6 +79,12 @@ class OAuthStrategy:
         if user_id is not None:
             return await self._link(params, person, user_id)
         return Proof(await self._identities.user_of(params, person.issuer, person.subject, person.profile))
+
+    async def _provider(self, params: Params, name: object) -> OAuthSettings:
+        found = await registration_of(params.tenant, name, self._registrations) if isinstance(name, str) else None
+        if found is None:
+            raise NotAuthenticated("Invalid authentication information (the app has no such provider)")
+        return found
 
     async def _link(self, params: Params, person: Person, user_id: str) -> Proof:
         await self._identities.link(params.tenant, person.issuer, person.subject, user_id)
@@ -84,16 +107,12 @@ class OAuthStrategy:
         return user_id
 
 
-def provider_of(params: Params, name: object) -> OAuthSettings:
-    """The tenant's provider of that name.
-
-    Raises:
-        NotAuthenticated: there is none.
-    """
-    settings = params.tenant.auth.oauth.get(name) if isinstance(name, str) else None
-    if settings is None:
-        raise NotAuthenticated("Invalid authentication information (the app has no such provider)")
-    return settings
+async def registration_of(tenant: Tenant, name: str, registrations: Registrations | None) -> OAuthSettings | None:
+    """The tenant's provider of that name: a declared one, or else a connection."""
+    declared = tenant.auth.oauth.get(name)
+    if declared is not None or registrations is None or len(name) > LONGEST_NAME:
+        return declared
+    return await registrations.find(tenant, name)
 
 
 def _grant_of(data: Mapping[str, Any], settings: OAuthSettings) -> Grant:

@@ -130,7 +130,7 @@ class Providers:
         description = await self._describe(settings)
         secret = None
         if settings.secret is not None:
-            kept = await self._secrets.get(tenant.id, settings.secret)
+            kept = await self._secrets.get(settings.owner or tenant.id, settings.secret)
             if kept is None:
                 log.warning("a sign-in needs a secret that is not set", tenant=tenant.id, secret=settings.secret)
                 raise Unavailable(MISFITTED)

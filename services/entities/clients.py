@@ -41,6 +41,7 @@ DECLARED: Mapping[str, Any] = {
     "name": {"type": "string", "required": True},
     "description": {"type": "string", "maxLength": 500},
     **dict.fromkeys((*ADDRESSES, *ORIGINS), _URLS),
+    "shared": {**_URLS, "description": "Which of them other apps may use as well; only the control plane's are."},
     "metadata": METADATA,
 }
 

@@ -54,7 +54,7 @@ DECLARED: Mapping[str, Any] = {
         "type": "object",
         "maxProperties": 10,
         "additionalProperties": {"type": ["string", "null"], "minLength": 1, "maxLength": LARGEST},
-        "description": "Written as `{name: text}`, null clears; read as `{name: {set: true, hint?}}`.",
+        "description": "Written as `{name: text}`, null clears; read as `{name: {set: true, source: own, hint?}}`.",
     },
     "enabled": {"type": "boolean"},
     "show_as_button": {"type": "boolean"},
@@ -69,7 +69,7 @@ _SHOWN: Mapping[str, Any] = {
         "type": "object",
         "additionalProperties": {
             "type": "object",
-            "properties": {"set": {"type": "boolean"}, "hint": {"type": "string"}},
+            "properties": {"set": {"type": "boolean"}, "hint": {"type": "string"}, "source": {"type": "string"}},
         },
     },
 }
@@ -165,7 +165,9 @@ class ConnectionsService(EntityService):
             if secret is not None:
                 value = secret.get_secret_value()
                 await self._vault.put(app_id, secret_name(id, name), value)
-                marks[name] = {"set": True, "hint": value[-4:]} if len(value) >= HINT_FROM else {"set": True}
+                marks[name] = {"set": True, "source": "own"}
+                if len(value) >= HINT_FROM:
+                    marks[name]["hint"] = value[-4:]
         return marks
 
     async def _forget(self, app_id: str, id: Any, names: Any) -> None:

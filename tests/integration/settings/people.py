@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from hooks.permission import TENANT_LEVEL
 from hooks.tenant import Tenant
 from server.main import Roost
 from services.users import grant
@@ -63,7 +64,7 @@ async def operator(roost: Roost, transport: str = "http") -> AsyncIterator[Clien
     name, password = ADMIN
     async with connect(roost, CONTROL_PLANE) if transport == "socket" else rest(roost, CONTROL_PLANE) as caller:
         assert isinstance(caller, (Client, Rest))
-        for permission in (READ, UPDATE, "update:clients"):
+        for permission in sorted(TENANT_LEVEL):
             await grant(roost.backend.isolation, await tenant_of(roost, CONTROL_PLANE), name, permission)
         await caller.login(name, password)
         yield caller
