@@ -35,7 +35,7 @@ async def test_secrets_are_written_and_never_read(served: Roost, transport: str)
     reader, _ = await make_person(served, NORTH, "read:connections")
     async with administrator(served, NORTH, transport) as ada, person(served, NORTH, "socket", reader) as other:
         made = await make_connection(ada, secrets={"client_secret": MARK})
-        assert made["secrets"] == {"client_secret": {"set": True, "hint": MARK[-4:]}}
+        assert made["secrets"] == {"client_secret": {"set": True, "source": "own", "hint": MARK[-4:]}}
         patched = await ada.call("patch", "connections", made["_id"], {"display_name": "Ours"})
         replaced = await ada.call("update", "connections", made["_id"], {"name": made["name"], "strategy": "oidc"})
         assert replaced["secrets"] == patched["secrets"] == made["secrets"]
@@ -48,7 +48,7 @@ async def test_secrets_are_written_and_never_read(served: Roost, transport: str)
         shown = made["secrets"]
         assert (await refusal(ada, "patch", "connections", made["_id"], {"secrets": shown})).code == 400
         short = await ada.call("patch", "connections", made["_id"], {"secrets": {"client_secret": "short"}})
-        assert short["secrets"] == {"client_secret": {"set": True}}
+        assert short["secrets"] == {"client_secret": {"set": True, "source": "own"}}
         cleared = await ada.call("patch", "connections", made["_id"], {"secrets": {"client_secret": None}})
         assert cleared["secrets"] == {}
         assert await kept(served, NORTH, made) is None
