@@ -28,8 +28,8 @@ TRANSPORTS = ("socket", "http")
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def world(mongod: str) -> AsyncIterator[World]:
-    """One server whose guards are taken away in turn."""
-    async with start_world(mongod) as both:
+    """One server whose guards are taken away in turn. Where each tenant has a database, nothing would be reached without."""
+    async with start_world(mongod, "shared") as both:
         for path in both.registered():
             await record_of(both.north, path)
         yield both

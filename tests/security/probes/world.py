@@ -147,11 +147,11 @@ class World:
 
 
 @asynccontextmanager
-async def start_world(uri: str) -> AsyncIterator[World]:
-    """Starts a server with both tenants, in which the north has a record of each service."""
+async def start_world(uri: str, model: str | None = None) -> AsyncIterator[World]:
+    """Starts a server with both tenants, by the isolation model that the run of the suite asks for if none is named."""
     tripwire = Tripwire()
     limits: dict[str, Any] = {"name_failures": 1000, "address_failures": 100_000}
-    roost = await start_roost(uri, APPS, tripwire=tripwire, modules=(shelves.__name__,), **limits)
+    roost = await start_roost(uri, APPS, tripwire=tripwire, model=model, modules=(shelves.__name__,), **limits)
     roost.jobs.handle("probed", nothing)
     try:
         async with side(roost, NORTH) as north, side(roost, SOUTH) as south:
