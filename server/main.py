@@ -125,6 +125,7 @@ class Roost:
             jobs=self.jobs,
             home=self._home,
             tenants=self.catalogue.get,
+            issuers=self.catalogue.issuer,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
         self.entrance = Entrance(
@@ -236,6 +237,8 @@ class Roost:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.warm()
+        # Its tokens are shown everywhere: it is known from the beginning, and stays.
+        await self.catalogue.get(self.settings.control_plane)
         self.slots.start()
         stack.push_async_callback(self.slots.stop)
         stack.push_async_callback(end, asyncio.create_task(self.entrance.verification.run(), name="domains"))
