@@ -174,7 +174,8 @@ async def ask_all(world: World, path: str, transport: str, told: list[str]) -> i
     side, probe = world.north, PROBES[path]
     place = path if probe.where is None else probe.where(side.names)
     id = await id_of(side, path, place)
-    given = {"id": id, "change": probe.change(side.names)}
+    given: dict[str, Any] = {"id": id, "change": probe.change(side.names)}
+    arguments: list[Any]
     made, calls = "nothing", 0
     for method in sorted(world.offered(path)):
         if path in ENDING and method in ("remove", "update"):
