@@ -43,6 +43,8 @@ from services.control.rates import MongoQuotaStore, MongoRateStore
 from services.control.secrets import Secrets
 from services.control.self_test import try_guards
 from services.control.services.provider_settings import ProviderSettings
+from services.control.sync.engine import Sync
+from services.control.sync.outbox import Outbox
 from services.control.tails import Tails
 from services.control.tenants import Change, Tenants
 from services.database.deployment import Deployment
@@ -74,7 +76,10 @@ class Backend:
         self.master = master
         self.key_store = MongoKeyStore(deployment, database=settings.database)
         self.keys = Keys(self.key_store, master)
-        self.tenants = Tenants(deployment, database=settings.database, reserved=settings.reserved_ids)
+        outbox = Outbox(deployment, database=settings.database)
+        self.tenants = Tenants(
+            deployment, database=settings.database, reserved=settings.reserved_ids, look_at=outbox.look_at
+        )
         self.secrets = Secrets(deployment, master, self.tenants, database=settings.database)
         self.outbound = Outbound(allow_private=settings.outbound_private)
         self.platform_mailer = _platform_mailer(settings)
@@ -89,6 +94,7 @@ class Backend:
                 control_plane=partial(self.tenants.get, settings.control_plane),
                 sender=self.platform_mailer.sender,
             ),
+            look_at=outbox.look_at,
         )
         self.own_rules = OwnRules(deployment, database=settings.database)
         self.tails = Tails(deployment, database=settings.database)
@@ -104,11 +110,12 @@ class Backend:
         own_clusters = ClusterProvider(self.clients, self.secrets, pool_size=settings.dedicated_pool)
         self.placements.register("cluster", own_clusters)
         self.tenants.credentials = self.secrets
-        self.isolation = Isolation(deployment, self.placements, self.writes)
+        self.isolation = Isolation(deployment, self.placements, self.writes, outbox)
         self.nodes = Nodes(deployment, database=settings.database, lease=settings.node_lease)
         self.moving = Moving(deployment, self.nodes, self.writes, database=settings.database)
         self.audit = Audit(self.isolation, days=settings.audit_days)
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
+        self.sync = self._sync(settings, outbox)
         self.moves = self._moves(deployment, settings.database)
         self.inheritance = Inheritance(
             self.isolation,
@@ -130,6 +137,25 @@ class Backend:
             own=self.inheritance.own,
         )
         self.mailers = mailers(self.providers, self.inheritance.effective, self.platform_mailer)
+
+    def _sync(self, settings: Settings, outbox: Outbox) -> Sync:
+        wanted = settings.sync
+        try:
+            switches = wanted.switches()
+        except (ImportError, AttributeError, ValueError) as error:
+            raise StartError(f"ROOST_SYNC: should_sync cannot be had: {error}") from error
+        sync = Sync(
+            self.deployment,
+            self.isolation,
+            outbox,
+            database=settings.database,
+            control_plane=settings.control_plane,
+            switches=switches,
+            at_once=wanted.at_once,
+            attempts=wanted.attempts,
+        )
+        sync.hand_in(self.control.sagas)
+        return sync
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:
         entries = MoveEntries(deployment, database=database)
@@ -172,6 +198,7 @@ class Backend:
         """
         try:
             await self.control.operations.prepare()
+            await self.sync.prepare()
             return await self.control.founding.ensure_tenant()
         except AnotherControlPlane as error:
             raise StartError(

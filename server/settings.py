@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import re
@@ -10,11 +11,12 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from hooks.permission import TENANT_ADMIN, TENANT_LEVEL
 from hooks.tenant import RESERVED_IDS
+from services.control.sync.model import Switches
 from services.redirects import parse_target
 
 PREFIX = "ROOST_"
@@ -30,6 +32,36 @@ def _check_public_url(url: str) -> str:
     if target.path != "/" or target.query:
         raise ValueError("must be scheme://host or scheme://host:port, without a path")
     return target.origin
+
+
+class SyncSettings(BaseModel):
+    """What the control plane has of which types is copied into all apps, and how."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    resource_servers: bool = True
+    roles: bool = True
+    role_permissions: bool | None = None
+    connections: bool = True
+    on_disable: Literal["keep_protected", "release", "remove"] = "keep_protected"
+    should_sync: str | None = Field(None, pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_]\w*$")
+    at_once: int = Field(16, ge=1, le=64)
+    attempts: int = Field(10, ge=1, le=100)
+
+    def switches(self) -> Switches:
+        """The same for the engine.
+
+        Raises:
+            ImportError, AttributeError, ValueError: `should_sync` names no function.
+        """
+        own = self.model_dump(include={"resource_servers", "roles", "role_permissions", "connections", "on_disable"})
+        if self.should_sync is None:
+            return Switches(**own)
+        module, _, name = self.should_sync.partition(":")
+        predicate = getattr(importlib.import_module(module), name)
+        if not callable(predicate):
+            raise ValueError(f"'{self.should_sync}' is no function")
+        return Switches(**own, should_sync=predicate)
 
 
 class Settings(BaseSettings):
@@ -152,6 +184,12 @@ class Settings(BaseSettings):
     modules: Annotated[tuple[str, ...], NoDecode] = Field(
         (), description="Python modules, separated by commas, whose `configure(app)` adds services and hooks."
     )
+    sync: SyncSettings = Field(
+        SyncSettings.model_validate({}),
+        description="What the control plane has that is copied into all apps: a JSON object with the switches "
+        "resource_servers, roles, role_permissions, connections, with on_disable (keep_protected, release or remove), "
+        "should_sync (module:function), at_once and attempts; or false for nothing at all.",
+    )
     bus: SecretStr | None = Field(
         None,
         description="The Redis by which nodes tell each other of events, `redis://host:port`; without it, MongoDB does.",
@@ -181,6 +219,13 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings
+
+    @field_validator("sync", mode="before")
+    @classmethod
+    def _switch_all(cls, value: Any) -> Any:
+        if not isinstance(value, bool):
+            return value
+        return dict.fromkeys(("resource_servers", "roles", "connections"), value)
 
     @field_validator("clusters")
     @classmethod

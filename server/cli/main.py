@@ -15,6 +15,7 @@ from server.cli.command import Data, assembled, run, tenant_of
 from server.cli.keys import keys
 from server.cli.migrate import migrate
 from server.cli.secrets import secrets
+from server.cli.sync import sync
 from server.cli.tail import tail
 from server.cli.users import users
 from server.documents.typescript import typescript
@@ -36,6 +37,7 @@ cli.add_typer(users, name="users")
 cli.add_typer(keys, name="keys")
 cli.add_typer(secrets, name="secrets")
 cli.command()(migrate)
+cli.add_typer(sync, name="sync")
 cli.command()(tail)
 
 

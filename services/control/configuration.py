@@ -13,9 +13,10 @@ from hooks.tenant import Tenant
 from services.control import public_keys
 from services.control.inheritance.selection import Selection
 from services.control.provider_rules import ProviderRules
-from services.control.tenants import COLLECTION, control_database, to_tenant
+from services.control.tenants import COLLECTION, EXCLUDED, LookAt, control_database, to_tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.transaction import current_session
 from services.declaration.model import Strict, as_tuple
 from services.declaration.tenant import LimitsDeclaration, Origin, Word
 
@@ -67,10 +68,12 @@ class Configuration:
         database: str,
         control_plane: str = "control_plane",
         providers: ProviderRules | None = None,
+        look_at: LookAt | None = None,
     ) -> None:
-        """`providers` checks what is configured of them; without it there are none."""
+        """`providers` checks what is configured of them; without it there are none. `look_at` is as of `Tenants`."""
         self._deployment = deployment
         self._providers = providers
+        self._look_at = look_at
         self._control = control_database(database)
         self._control_plane = control_plane
 
@@ -100,20 +103,31 @@ class Configuration:
             keys = tuple(sorted(key for key, value in wanted.items() if found.get(key, _DEFAULTS[key]) != value))
             if dry_run or not keys:
                 return Changed(before, to_tenant({**found, **wanted}), keys)
-            after = await self._documents.find_one_and_update(
-                {"_id": id, "epoch": found["epoch"]},
-                {
-                    "$set": {key: wanted[key] for key in keys},
-                    "$inc": {"epoch": 1, "settings_rev": 1},
-                    "$currentDate": {"updated_at": True},
-                },
-                return_document=ReturnDocument.AFTER,
-            )
+            update = {
+                "$set": {key: wanted[key] for key in keys},
+                "$inc": {"epoch": 1, "settings_rev": 1},
+                "$currentDate": {"updated_at": True},
+            }
+            after = await self._write(id, found["epoch"], update, looked_at=EXCLUDED in keys)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         if after is None:
             raise Conflict(f"The tenant '{id}' has been changed meanwhile: read it again")
         return Changed(before, to_tenant(after), keys)
+
+    async def _write(self, id: str, epoch: int, update: dict[str, Any], *, looked_at: bool) -> dict[str, Any] | None:
+        """The entry as it is then, if it was still of this epoch; `looked_at` leaves word of it for the sync."""
+
+        async def write() -> dict[str, Any] | None:
+            session = current_session(self._deployment.client)
+            found: dict[str, Any] | None = await self._documents.find_one_and_update(
+                {"_id": id, "epoch": epoch}, update, return_document=ReturnDocument.AFTER, session=session
+            )
+            if found is not None and looked_at and self._look_at is not None:
+                await self._look_at(id, found["epoch"])
+            return found
+
+        return await (self._deployment.transaction(write) if looked_at else write())
 
     async def rotate_public_key(self, id: str) -> tuple[str, ...]:
         """Gives a tenant a new public key; the one before stays valid. The valid keys, the newest first.

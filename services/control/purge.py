@@ -41,6 +41,7 @@ CONTROL_KEPT: Final = frozenset(
         "tenant_operations",  # How the tenant came and went.
         "tenant_operation_events",
         "sync_events",  # What the control plane has to tell, to whomever.
+        "sync_runs",  # How often whom was compared.
         "own_rules",  # These and what follows are about the server and its processes.
         "nodes",
         "job_schedules",

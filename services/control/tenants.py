@@ -9,8 +9,6 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-import structlog
-
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
 from services.control import public_keys
@@ -32,11 +30,12 @@ from services.placement.shared import SharedProvider
 from services.placement.writes import Writes
 from services.store import Document, Namespace
 
-log = structlog.get_logger()
-
 _T = TypeVar("_T")
 
 COLLECTION = "tenants"
+EXCLUDED = "sync_exclude"
+LookAt = Callable[[str, int], Awaitable[None]]
+"""Has a tenant, as of an epoch, compared with the control plane."""
 TOMBSTONES = "tombstones"
 """Ids of deleted tenants, which are never used again."""
 OWN_URI = "mongodb"
@@ -66,9 +65,20 @@ def control_database(database: str) -> str:
 class Tenants:
     """The repository of tenants. Every change raises the tenant's epoch, which is how running servers hear of it."""
 
-    def __init__(self, deployment: Deployment, *, database: str, reserved: frozenset[str] = RESERVED_IDS) -> None:
-        """`database` names the database of shared tenant data; `reserved` are ids that no new tenant gets."""
+    def __init__(
+        self,
+        deployment: Deployment,
+        *,
+        database: str,
+        reserved: frozenset[str] = RESERVED_IDS,
+        look_at: LookAt | None = None,
+    ) -> None:
+        """`database` names the database of shared tenant data; `reserved` are ids that no new tenant gets.
+
+        `look_at` hears, inside of the transaction, of a tenant that wants other copies of what the control plane has.
+        """
         self._deployment = deployment
+        self._look_at = look_at
         self._reserved = reserved
         self._database = database
         self._control = control_database(database)
@@ -114,15 +124,10 @@ class Tenants:
             raise from_driver(error) from error
 
     async def all(self) -> AsyncIterator[Tenant]:
-        """All tenants in order of their ids. One whose configuration cannot be understood is left out: it stops nobody else."""
+        """All tenants in order of their ids."""
         try:
             async for found in self._documents.find({}, sort=[("_id", 1)], max_time_ms=30_000):
-                try:
-                    tenant = to_tenant(found)
-                except (ValueError, TypeError, LookupError, AttributeError):
-                    log.exception("an app's configuration cannot be understood", tenant=found["_id"])
-                    continue
-                yield tenant
+                yield to_tenant(found)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
@@ -309,9 +314,11 @@ class Tenants:
         withdrawn = tuple(sorted(set(kept.get("services", {})) - set(wanted["services"])))
         if all(kept.get(key) == value for key, value in wanted.items()):
             return Change(declared.id, "unchanged")
-        await entries.find_one_and_update(
+        changed = await entries.find_one_and_update(
             {"_id": declared.id}, {"$set": {**wanted, "updated_at": now}, "$inc": {"epoch": 1}}
         )
+        if self._look_at is not None and changed is not None and EXCLUDED in wanted:
+            await self._look_at(declared.id, changed["epoch"])
         return Change(declared.id, "updated", withdrawn)
 
     async def _refill(self, declaration: Declaration, stored: Mapping[str, Document | None]) -> None:

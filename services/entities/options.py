@@ -18,6 +18,15 @@ def take_flag(query: Record, name: str) -> tuple[Record, bool]:
     Raises:
         BadRequest: it is neither true nor false.
     """
+    rest, found = take_option(query, name)
+    for value in found:
+        if value not in (True, False, "true", "false"):
+            raise BadRequest(f"'{name}' is true or false")
+    return rest, any(value in (True, "true") for value in found)
+
+
+def take_option(query: Record, name: str) -> tuple[Record, list[Any]]:
+    """The query without a word that is no condition, and the values that it had, wherever hooks have put them."""
     found: list[Any] = []
 
     def without(part: Record) -> Record:
@@ -29,10 +38,7 @@ def take_flag(query: Record, name: str) -> tuple[Record, bool]:
     branches = rest.get("$and")
     if isinstance(branches, list):
         rest["$and"] = [left for part in branches if isinstance(part, dict) and (left := without(part))]
-    for value in found:
-        if value not in (True, False, "true", "false"):
-            raise BadRequest(f"'{name}' is true or false")
-    return rest, any(value in (True, "true") for value in found)
+    return rest, found
 
 
 def narrow(query: Record, **conditions: Any) -> Record:

@@ -55,7 +55,12 @@ class Provisioning:
 
     async def ensure_admin_role(self) -> Record:
         """The role `tenant-admin`, which there is once in the control plane (CP-24)."""
-        made = {"name": ADMIN_ROLE, "description": "Administers the app of an organization"}
+        made = {
+            "name": ADMIN_ROLE,
+            "description": "Administers the app of an organization",
+            # It is given in organizations of the control plane: nobody has it inside of an app.
+            "metadata": {"sync": False},
+        }
         return await self._ensure(await self._home(), ROLES, {"name": ADMIN_ROLE}, made)
 
     async def ensure_permissions(self) -> None:

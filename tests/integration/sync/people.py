@@ -14,7 +14,7 @@ from hooks.tenant import Tenant
 from server.main import Roost
 from services.protection import SyncCapability
 from tests.integration.entities.people import NORTH, SOUTH, administrator, make_person, make_role, person, refusal
-from tests.support.client import Client, Rest, connect, fresh, rest
+from tests.support.client import TIMEOUT, Client, Rest, connect, fresh, rest, until
 from tests.support.roost import ADMIN, CONTROL_PLANE
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "make_role",
     "manager",
     "person",
+    "quiet",
     "refusal",
     "tenant",
 ]
@@ -75,3 +76,13 @@ async def make_copy(roost: Roost, app: str, collection: str, **fields: Any) -> R
         del record["name"]
     await roost.backend.isolation.copies(await tenant(roost, app), collection, SyncCapability()).insert([record])
     return record
+
+
+async def quiet(roost: Roost) -> None:
+    """Returns when no word of a change waits, and nothing is tried again."""
+    sync = roost.backend.sync
+
+    async def is_quiet() -> bool:
+        return await sync.outbox.oldest() is None and not await sync.state.count({"status": "pending"})
+
+    await until(is_quiet, 4 * TIMEOUT)
