@@ -13,7 +13,10 @@ from server.engine import Request
 from server.handshake import HEADER, KEY_HEADER
 from services.origins import allows
 
-VARY = {"Vary": "Origin"}
+VARY = {"Vary": f"Origin, Authorization, X-Api-Key, {HEADER}, {KEY_HEADER}"}
+"""What answers depend on: the page, the caller, and the app, which a cache on the way has to tell apart."""
+PRIVATE = "private, no-cache"
+"""Answers of services are for their caller alone, and never reused unasked."""
 PREFLIGHT = {
     "Access-Control-Allow-Methods": "GET, POST, PUT, PATCH, DELETE, HEAD",
     "Access-Control-Allow-Headers": (

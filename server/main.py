@@ -94,7 +94,6 @@ class Roost:
         self.occupancy = Occupancy(self.connections, self.slots, settings.plan_connections)
         self.connections.counter = self.occupancy
         self.catalogue.on_change(self.occupancy.follow)
-        backend.moving.on_move(self.catalogue.refresh)
         isolation = backend.isolation
         self.app.storage = Storage(deployment, self._ensure, isolation)
         self.app.declared = DeclaredServices(self.app, isolation)
@@ -126,8 +125,10 @@ class Roost:
             jobs=self.jobs,
             home=self._home,
             tenants=self.catalogue.get,
+            issuers=self.catalogue.issuer,
         )
         self.catalogue.on_change(self.people.logins.follow_tenant)
+        self._follow_placements()
         self.entrance = Entrance(
             self.app, backend, catalogue=self.catalogue, addresses=self.addresses, tokens=self.people.tokens
         )
@@ -238,6 +239,8 @@ class Roost:
         await self.catalogue.start()
         stack.push_async_callback(self.catalogue.stop)
         await self.catalogue.warm()
+        # Its tokens are shown everywhere: it is known from the beginning, and stays.
+        await self.catalogue.get(self.settings.control_plane)
         self.slots.start()
         stack.push_async_callback(self.slots.stop)
         stack.push_async_callback(end, asyncio.create_task(self.entrance.verification.run(), name="domains"))
@@ -280,6 +283,13 @@ class Roost:
         """Brings a plug-in's collection about, in the shared database and in every other one."""
         self.backend.placements.include(schema)
         await self.backend.deployment.ensure(self.settings.database, schema)
+
+    def _follow_placements(self) -> None:
+        """Apps that move are followed, and what happens to the logins of those whose data is elsewhere."""
+        self.backend.moving.on_move(self.catalogue.refresh)
+        self.backend.moving.on_move(self._follow_move)
+        self.app.on("connection", self._follow_connection)
+        self.app.on("disconnect", self._forget_connection)
 
     def _home(self, app_id: str) -> Placement | None:
         """Where a tenant's data is, as far as it is known here."""

@@ -67,8 +67,12 @@ class People:
         jobs: Jobs,
         home: Home,
         tenants: Issuers,
+        issuers: Issuers,
     ) -> None:
-        """`home` tells where a tenant's data is; `tenants` finds tenants by their ids, as the catalogue has them."""
+        """`home` tells where a tenant's data is; `tenants` finds tenants by their ids, as the catalogue has them.
+
+        `issuers` does so for ids that nobody has verified.
+        """
         settings = backend.settings
         self._app = app
         self._isolation = isolation
@@ -77,7 +81,7 @@ class People:
         self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, connections)
         self.api_keys = ApiKeys(isolation, connections)
-        self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime, issuers=tenants)
+        self.tokens = Tokens(backend.keys, lifetime=settings.token_lifetime, issuers=issuers)
         self.directory = Directory(app)
         self.entities = Entities(isolation)
         self.grants = Grants(self.entities, tenants)

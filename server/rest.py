@@ -24,7 +24,7 @@ from hooks.tenant import Tenant, tenant_scope
 from server import logs, querystring, wire
 from server.addresses import Addresses
 from server.connections import Connections
-from server.cors import VARY, check_origin, check_stranger, origins_of, preflight, readable
+from server.cors import PRIVATE, VARY, check_origin, check_stranger, origins_of, preflight, readable
 from server.handshake import TENANT, credential
 from server.resolver import Resolver, public_keys
 from services.application import Application, answer
@@ -80,6 +80,7 @@ class Rest:
         finally:
             logs.call_id.reset(call_token)
         response.headers.update(cors)
+        response.headers.setdefault("Cache-Control", PRIVATE)
         return response
 
     def _preflight(self, request: web.Request, tenant: Tenant | None) -> web.Response:

@@ -7,10 +7,12 @@ from typing import Any
 
 from hooks.context import Params, Record
 from hooks.errors import BadRequest, Forbidden
+from hooks.permission import MANAGEMENT
 from hooks.scopes import PRINCIPAL_PREFIX
 from services.authentication.api_keys import LONGEST_LIFE, LONGEST_NAME, MOST_SCOPES, ApiKeys
 from services.authentication.directory import Directory
 from services.base import Service
+from services.entities.giving import check_giving
 
 PATH = "api-keys"
 ADMIN = "admin"
@@ -59,11 +61,15 @@ class ApiKeysService(Service):
         """A new key of `{name, scopes: ["<service>:<method>" or "*"], expires_in: <seconds>?}`.
 
         Raises:
-            BadRequest: that is none, or there are too many.
+            BadRequest: that is none, or there are too many. Forbidden: a scope is a permission of Roost's own that the
+                caller has not: rules take a key's scopes for its permissions.
         """
         created_by = await self._require_admin(params)
         if not isinstance(data, dict):
             raise BadRequest("An API key is made of {name, scopes, expires_in}")
+        scopes = data.get("scopes")
+        if params.provider is not None and isinstance(scopes, list):
+            check_giving(params.user, (scope for scope in scopes if isinstance(scope, str) and scope in MANAGEMENT))
         return await self._keys.create(params.tenant, data, created_by)
 
     async def remove(self, id: Any, params: Params) -> Record:

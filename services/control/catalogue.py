@@ -43,6 +43,8 @@ MOST_KEPT = 10_000
 """Tenants in memory that nobody is connected to; those used longest ago go first."""
 AT_ONCE = 100
 """Tenants that are read at a time when many have changed."""
+FORGERS = "forged tokens"
+"""Against whom the unknown issuers of tokens are counted."""
 MOST_WARMED = 1_000
 """Tenants that are taken into memory at the start."""
 
@@ -129,10 +131,10 @@ class Catalogue:
         entry = self._entries.get(id)
         return entry.tenant if entry else None
 
-    async def get(self, id: str, *, address: str = "", epoch: int = 0) -> Tenant | None:
+    async def get(self, id: str, *, address: str | None = None, epoch: int = 0) -> Tenant | None:
         """The tenant, at least as new as `epoch`, or None when there is none with this id.
 
-        `address` is where the question comes from: one that asks for too many unknown apps has to wait.
+        `address` is where the question comes from: one that asks for too many unknown apps has to wait. None is the server.
 
         Raises:
             Unavailable: it is not known yet and the database cannot be asked, or has not been reachable for too long.
@@ -145,7 +147,15 @@ class Catalogue:
             return await self._renew(entry, epoch)
         return await self._find("id", id, address) if _ID.fullmatch(id) else None
 
-    async def by_public_key(self, key: str, *, address: str = "") -> Tenant | None:
+    async def issuer(self, id: str) -> Tenant | None:
+        """The tenant by which a token says it was issued, as `get`: whoever forges tokens can name any, and from anywhere.
+
+        Raises:
+            TooManyRequests: forged tokens have named too many that there are not.
+        """
+        return await self.get(id, address=FORGERS)
+
+    async def by_public_key(self, key: str, *, address: str | None = None) -> Tenant | None:
         """The tenant that has this public key, as `get`."""
         id = self._by_key.get(key)
         if id is not None:
@@ -166,7 +176,7 @@ class Catalogue:
             self._loads.overtake(name)
             await self._loads.get(name)
 
-    async def by_host(self, host: str, *, address: str = "", counts: bool = True) -> Tenant | None:
+    async def by_host(self, host: str, *, address: str | None = None, counts: bool = True) -> Tenant | None:
         """The tenant that has proved this host to be its own, as `get`.
 
         `counts` is whether a host that is nobody's is held against the address.
@@ -237,14 +247,16 @@ class Catalogue:
         self._unknown.clear()
         self._loads.overtake_all(lambda name: name[0] == "host")
 
-    async def _find(self, kind: str, name: str, address: str, *, counts: bool = True) -> Tenant | None:
+    async def _find(self, kind: str, name: str, address: str | None, *, counts: bool = True) -> Tenant | None:
         if self._unknown.get((kind, name)) is not None:
             return None
-        if counts:
-            self._lookups.check(address)
+        # Nobody from outside may use up what the server's own questions need.
+        source = address if counts else None
+        if source is not None:
+            self._lookups.check(source)
         tenant = await self._loads.get((kind, name))
-        if tenant is None and counts:
-            self._lookups.spend(address)
+        if tenant is None and source is not None:
+            self._lookups.spend(source)
         return tenant
 
     async def _renew(self, entry: _Entry, epoch: int) -> Tenant | None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from hooks.errors import FeathersError, Unavailable
+from hooks.errors import FeathersError
 from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS
@@ -162,7 +162,7 @@ class Changes:
                             break
                         await self._tell(change)
                         resume = stream.resume_token
-            except (*DRIVER_ERRORS, Unavailable) as error:
+            except (*DRIVER_ERRORS, FeathersError) as error:
                 # A token that cannot be resumed from any more would fail for ever.
                 resume = None
                 log.warning("changes: no change stream, looking at everything instead", error=type(error).__name__)

@@ -85,7 +85,7 @@ class Moving:
                     self._ready.set()
                     async for change in stream:
                         self._hear(change["fullDocument"])
-            except (*DRIVER_ERRORS, Unavailable) as error:
+            except (*DRIVER_ERRORS, FeathersError) as error:
                 log.warning("moving: no change stream", error=type(error).__name__)
             await asyncio.sleep(0.5)
 

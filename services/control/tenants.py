@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+import structlog
+
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
 from services.control import public_keys
@@ -29,6 +31,8 @@ from services.placement.placements import SHARED, Placements
 from services.placement.shared import SharedProvider
 from services.placement.writes import Writes
 from services.store import Document, Namespace
+
+log = structlog.get_logger()
 
 _T = TypeVar("_T")
 
@@ -124,10 +128,15 @@ class Tenants:
             raise from_driver(error) from error
 
     async def all(self) -> AsyncIterator[Tenant]:
-        """All tenants in order of their ids."""
+        """All tenants in order of their ids. One whose configuration cannot be understood is left out: it stops nobody else."""
         try:
             async for found in self._documents.find({}, sort=[("_id", 1)], max_time_ms=30_000):
-                yield to_tenant(found)
+                try:
+                    tenant = to_tenant(found)
+                except (ValueError, TypeError, LookupError, AttributeError):
+                    log.exception("an app's configuration cannot be understood", tenant=found["_id"])
+                    continue
+                yield tenant
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 

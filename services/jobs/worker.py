@@ -28,6 +28,8 @@ LEASE = 60.0
 """Seconds after which a job goes to another node when its own is not heard of any more."""
 DELAY = 15.0
 """Seconds until a job is looked at again whose tenant is not served at the moment."""
+MOST_LOST = 5
+"""Attempts, beyond those of its handler, that a job may lose with their nodes."""
 GRACE = 5.0
 """Seconds that running jobs have to end when the server stops; what does not is done again elsewhere."""
 
@@ -65,6 +67,8 @@ class Worker:
         self._running: dict[asyncio.Task[None], tuple[str, str]] = {}
         """The tenant and token of each attempt that goes on."""
         self._turns: list[str] = []
+        self._resting: dict[str, float] = {}
+        """Tenants that are not served, and until when nobody looks at their jobs."""
         self._loops: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
@@ -103,14 +107,16 @@ class Worker:
 
     async def _take_turns(self, waiting: Sequence[str]) -> bool:
         """Takes at most one job of each tenant, those first whose last turn is longest ago; whether any was taken."""
-        known = [id for id in self._turns if id in set(waiting)]
-        order = [*(id for id in waiting if id not in set(known)), *known]
+        there = dict.fromkeys(waiting)
+        known = [id for id in self._turns if id in there]
+        seen = set(known)
+        order = [*(id for id in there if id not in seen), *known]
         taken = False
         running = Counter(app_id for app_id, _ in self._running.values())
         for app_id in order:
             if len(self._running) >= self._at_once:
                 break
-            if running[app_id] >= self._per_tenant:
+            if running[app_id] >= self._per_tenant or self._rests(app_id):
                 continue
             document = await self._store.claim(app_id, self._node, token := uuid.uuid4().hex, self._lease)
             if document is None:
@@ -122,6 +128,17 @@ class Worker:
             task.add_done_callback(self._forget)
         self._turns = known
         return taken and len(self._running) < self._at_once
+
+    def _rest(self, app_id: str) -> None:
+        """Looks at no job of a tenant for a while: each of its others would have to wait for the same reason."""
+        self._resting[app_id] = asyncio.get_running_loop().time() + self._delay
+
+    def _rests(self, app_id: str) -> bool:
+        until = self._resting.get(app_id)
+        if until is not None and until <= asyncio.get_running_loop().time():
+            del self._resting[app_id]
+            return False
+        return until is not None
 
     def _forget(self, task: asyncio.Task[None]) -> None:
         self._running.pop(task, None)
@@ -148,7 +165,13 @@ class Worker:
             # Another version of the server may know it.
             await self._postpone(tenant, document, "no handler here")
         elif (reason := _not_served(tenant, handler)) is not None:
+            if tenant.status != "migrating":
+                self._rest(tenant.id)
             await self._postpone(tenant, document, reason)
+        elif document["attempt"] > handler.attempts + MOST_LOST:
+            # Its attempts ended with their nodes, perhaps because of it: one job is not to end them all, one by one.
+            reason = "its node was lost at each attempt"
+            await self._settle(tenant, document, {"state": State.FAILED, "reason": reason})
         elif "key" in document and await self._store.is_running(tenant.id, document["key"], but=document["_id"]):
             await self._postpone(tenant, document, "the one before still runs")
         else:

@@ -50,6 +50,22 @@ def by_header(http: Rest, header: str, key: str) -> dict[str, str]:
     return {"X-Api-Key": key} if header == "X-Api-Key" else {"Authorization": f"{header} {key}".strip()}
 
 
+async def test_a_key_is_given_no_more_than_its_maker_has(served: Roost) -> None:
+    """TK-11: rules take scopes for permissions, so a key would be a way to what its maker may not do."""
+    async with rest(served, "acme") as http:
+        name, _ = await sign_up(http)
+        acme = tenant_of(served, "acme")
+        await grant(served.backend.isolation, acme, name, ADMIN)
+        data = {"name": "robot", "scopes": ["roles:find", "read:roles"]}
+        http.headers["Authorization"] = f"Bearer {(await log_in(http, name))['accessToken']}"
+        error = await refused(http, "create", "api-keys", data)
+        assert (error.code, "read:roles" in error.message) == (403, True)
+        await grant(served.backend.isolation, acme, name, "tenant:admin")
+        key = (await http.call("create", "api-keys", data))["key"]
+        http.headers["Authorization"] = f"Bearer {key}"
+        assert (await http.call("find", "roles"))["total"] == 0
+
+
 async def test_a_key_is_shown_once_and_kept_as_a_hash(served: Roost, admin: str) -> None:
     async with rest(served, "acme", Authorization=f"Bearer {admin}") as http:
         made = await http.call("create", "api-keys", {"name": " Shop ", "scopes": ["notes:find"], "expires_in": 60})

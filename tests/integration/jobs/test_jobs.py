@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,7 +15,9 @@ from hooks.tenant import current_tenant, tenant_scope
 from services.jobs import queue
 from services.jobs.model import GiveUp, Job, State, pause
 from services.jobs.queue import Jobs
+from services.jobs.worker import MOST_LOST
 from tests.integration.jobs.conftest import CONTROL_PLANE, LATER, House, nothing
+from tests.support.client import until
 
 
 async def test_there_is_no_job_without_a_tenant(house: House) -> None:
@@ -181,6 +184,62 @@ async def test_queues_are_fair_between_tenants(house: House) -> None:
     assert max(index for index, tenant in enumerate(order) if tenant == "globex") < 20
 
 
+async def test_a_job_that_ends_its_nodes_does_not_end_them_all(house: House) -> None:
+    """JB-3: an attempt that is lost with its node is no failure that anybody notes; such a job is given up all the same."""
+    runs: list[str] = []
+
+    async def note(job: Job) -> None:
+        runs.append(job.id)
+
+    house.jobs.handle("note", note, attempts=1)
+    kept, lost = (house.jobs.document(house.tenants["acme"], "note", {}, None) for _ in range(2))
+    await house.store.insert({**kept, "attempt": MOST_LOST})
+    await house.store.insert({**lost, "attempt": MOST_LOST + 1})
+    await house.node().start()
+    assert (await house.ended("acme", kept["_id"]))["state"] == State.DONE
+    ended = await house.ended("acme", lost["_id"])
+    assert (ended["state"], ended["reason"]) == (State.FAILED, "its node was lost at each attempt")
+    assert runs == [kept["_id"]]
+
+
+async def test_the_queue_of_a_suspended_tenant_is_left_alone(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """JB-3: not each of its jobs is taken and put back, again and again, at the cost of everybody's database."""
+    claimed: list[str] = []
+    claim = house.store.claim
+
+    async def count(app_id: str, *arguments: Any) -> Any:
+        claimed.append(app_id)
+        return await claim(app_id, *arguments)
+
+    monkeypatch.setattr(house.store, "claim", count)
+    house.jobs.handle("note", nothing)
+    for _ in range(30):
+        await house.enqueue("acme", "note")
+    house.set("acme", status="suspended")
+    await house.node(delay=60).start()
+    for _ in range(10):
+        await house.ended("globex", await house.enqueue("globex", "note"))
+    assert claimed.count("acme") < 5
+
+
+async def test_turns_are_found_in_one_pass(house: House) -> None:
+    """JB-3: ten thousand tenants with waiting jobs do not hold up everybody's calls."""
+
+    class Waiting(list[str]):
+        passes = 0
+
+        def __iter__(self) -> Iterator[str]:
+            self.passes += 1
+            return super().__iter__()
+
+    waiting = Waiting(f"app-{number}" for number in range(50))
+    worker = house.node(at_once=1)
+    for _ in range(2):
+        await worker._take_turns(waiting)
+        worker._turns = [*waiting]
+    assert waiting.passes < 6
+
+
 async def test_a_tenant_runs_a_bounded_number_of_jobs_at_once(house: House) -> None:
     """JB-3: the rest of a node's places stay free for the others."""
     running = most = 0
@@ -198,6 +257,7 @@ async def test_a_tenant_runs_a_bounded_number_of_jobs_at_once(house: House) -> N
     ids = [await house.enqueue("acme", "wait") for _ in range(10)]
     await house.node(per_tenant=3).start()
     assert (await house.ended("globex", await house.enqueue("globex", "note")))["state"] == State.DONE
+    await until(lambda: most == 3)
     go_on.set()
     for id in ids:
         await house.ended("acme", id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 
 import pytest
 from bson import MaxKey
@@ -12,10 +13,11 @@ from hooks.errors import BadRequest, Conflict, Unavailable
 from server.main import Roost
 from services.control.moves.copying import Pair
 from services.control.moves.moves import Destination
+from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.placement.moving import TO, contents, ended, finalize, move
 from tests.integration.rules.people import keep, make_user, tenant_of
-from tests.support.client import connect, outcome
+from tests.support.client import CallError, Client, connect, outcome, until
 from tests.support.placed import cluster_settings, raw
 
 
@@ -203,3 +205,38 @@ async def test_a_report_says_which_apps_are_heavy(roost: Roost) -> None:
     await move(roost, "acme", "database")
     again = {weighed.app_id: weighed for weighed in await roost.backend.moves.weigh(above=400)}
     assert (again["acme"].model, again["acme"].is_proposed) == ("database", False)
+
+
+async def test_live_logins_follow_their_user_wherever_the_app_is(roosts: StartRoost) -> None:
+    """What happens to users and sessions is heard at each place in turn; what a move has left behind is no news."""
+    declared = """
+tenants:
+  - id: acme
+    services: {notes: {rules: {default: {permission: write}}}}
+"""
+    roost = await roosts(declared, **cluster_settings())
+    await make_user(roost, "acme", "ada")
+    async with connect(roost, "acme") as ada:
+        await ada.login("ada")
+        for number, model in enumerate(("shared", "database", "cluster", "shared")):
+            if number:
+                source = (await tenant_of(roost, "acme")).placement
+                await move(roost, "acme", model)
+                async with roost.backend.placements.provider(source).administer(
+                    await tenant_of(roost, "acme"), source
+                ) as left:
+                    await left.raw["sessions"].delete_many({"app_id": "acme"})
+            tenant = await roost.backend.tenants.get("acme")
+            assert tenant is not None
+            for withdraw, expected in ((False, 0), (True, 403)):
+                # As another process does it: no call of this one tells of it.
+                await grant(roost.backend.isolation, tenant, "ada", "write", withdraw=withdraw)
+                await until(partial(answers, ada, expected))
+            if number:
+                await finalize(roost, "acme")
+        assert ada.connected
+
+
+async def answers(client: Client, code: int) -> bool:
+    answer = await outcome(client, "create", "notes", {}, {})
+    return (answer.code if isinstance(answer, CallError) else 0) == code

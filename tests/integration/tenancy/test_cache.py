@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import pytest
+from jwt.utils import base64url_encode
 from pymongo.monitoring import CommandStartedEvent
 
 from hooks.errors import NotFound, TooManyRequests, Unavailable
 from hooks.tenant import Tenant
 from server.backend import Backend, open_backend
 from server.main import Roost
+from services.authentication.keys import ALGORITHM
+from services.authentication.tokens import TYPE
 from services.control.catalogue import FRESH, STALE, UNKNOWN, Catalogue
 from services.control.public_keys import fresh
 from services.declaration import parse
@@ -213,6 +217,22 @@ async def test_ten_thousand_wrong_names_are_hardly_a_question(opened: Open, ques
         assert (await known(catalogue, "globex", address="192.0.2.9")).id == "globex"
 
 
+async def test_forged_tokens_take_nothing_from_the_server_itself(roost: Roost) -> None:
+    """CA-3: a forged token may name any issuer; what the server asks for jobs and events of other apps goes on."""
+    async with rest(roost, "acme") as http:
+        for number in range(30):
+            parts = ({"alg": ALGORITHM, "typ": TYPE, "kid": "x"}, {"app_id": f"nobody-{number}"})
+            head, claims = (base64url_encode(json.dumps(part).encode()).decode() for part in parts)
+            reply = await http.request("GET", "/notes", headers={"Authorization": f"Bearer {head}.{claims}.AAAA"})
+            assert reply.status in (200, 401)
+    with pytest.raises(TooManyRequests):
+        await roost.catalogue.issuer("nobody-at-all")
+    await roost.backend.apply(parse("tenants: [{id: initech}]"))
+    assert "initech" not in roost.catalogue.known()
+    assert await roost.catalogue.get("initech") is not None
+    assert roost.settings.control_plane in roost.catalogue.known()
+
+
 async def test_only_so_many_tenants_are_kept_and_those_in_use_stay(backend: Backend, opened: Open) -> None:
     """CA-1: every resource is bounded; whoever has sockets has to hear of changes."""
     names = [f"app-{number:02}" for number in range(25)]
@@ -386,5 +406,7 @@ async def test_one_broken_configuration_stops_nobody_else(replica_set: ReplicaSe
         assert (kind, payload["data"]["code"]) == ("refused", 503)
         async with connect(roost, "globex") as client:
             assert await outcome(client, "find", "notes") == []
+        others = [tenant.id async for tenant in roost.backend.tenants.all()]
+        assert others == [settings.control_plane, "globex"], "schedules make their jobs for all others"
     finally:
         await roost.drop()

@@ -147,10 +147,10 @@ class World:
 
 
 @asynccontextmanager
-async def start_world(uri: str, model: str | None = None) -> AsyncIterator[World]:
+async def start_world(uri: str, model: str | None = None, **settings: Any) -> AsyncIterator[World]:
     """Starts a server with both tenants, by the isolation model that the run of the suite asks for if none is named."""
     tripwire = Tripwire()
-    limits: dict[str, Any] = {"name_failures": 1000, "address_failures": 100_000}
+    limits: dict[str, Any] = {"name_failures": 1000, "address_failures": 100_000, **settings}
     roost = await start_roost(uri, APPS, tripwire=tripwire, model=model, modules=(shelves.__name__,), **limits)
     roost.jobs.handle("probed", nothing)
     try:

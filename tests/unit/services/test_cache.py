@@ -1,4 +1,4 @@
-"""Caches (TENANCY CK-1..6): every key carries its tenant and epoch, and budgets are each tenant's own."""
+"""Caches (TENANCY CK-1..4): every key carries its tenant and epoch, and budgets are each tenant's own."""
 
 from __future__ import annotations
 
