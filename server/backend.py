@@ -116,7 +116,7 @@ class Backend:
         self.audit = Audit(self.isolation, days=settings.audit_days)
         self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
         self.sync = self._sync(settings, outbox)
-        self.moves = self._moves(deployment, settings.database)
+        self.moves = self.control.moves = self._moves(deployment, settings.database)
         self.inheritance = Inheritance(
             self.isolation,
             self.tenants,

@@ -13,6 +13,7 @@ from services.control.configuration import Configuration
 from services.control.founding import Founding
 from services.control.herald import Herald
 from services.control.lifecycle import Lifecycle
+from services.control.moves.moves import Moves
 from services.control.operations import Operations
 from services.control.purge import Purge
 from services.control.runner import Runner
@@ -53,6 +54,8 @@ class Control:
         self.lifecycle = Lifecycle(apps, self.operations, self.runner, self.sagas, audit, control_plane=id)
         self.purge = Purge(deployment, apps.placements, database=database)
         self.grace = Grace()
+        self.moves: Moves | None = None
+        """How apps' data is moved, once it is known where all of it may be."""
         OwnSteps(
             apps,
             keys,
@@ -76,7 +79,9 @@ class Control:
         """Registers the services for managers, and tells the control plane's clients of what happens to apps."""
         memberships = Memberships(self._entities, grants, self._plane)
         shown = [self._offer_tenants(app, path, configuration, memberships) for path in (tenants.PATH, tenants.ALIAS)]
-        service = operations.TenantOperationsService(self.operations, self.lifecycle, control_plane=self._id)
+        service = operations.TenantOperationsService(
+            self.operations, self.lifecycle, control_plane=self._id, moves=self.moves
+        )
         work = app.use(operations.PATH, service, hooks=service.hooks())
         work.audience = Audience(operations.HEARING)
         herald = Herald(self._tenants, shown, work, control_plane=self._id)

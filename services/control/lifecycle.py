@@ -18,7 +18,7 @@ from services import declaration
 from services.audit import Audit
 from services.control.operations import FAILED, WAITING, Operation, Operations
 from services.control.runner import Runner
-from services.control.sagas import DELETE, PROVISION, RESUME, SUSPEND, Sagas
+from services.control.sagas import DELETE, FINALIZE, PROMOTE, PROVISION, RESUME, SUSPEND, Sagas
 from services.control.steps import run_after
 from services.control.tenants import Change, Tenants
 from services.declaration import Declaration, DeclarationError, TenantDeclaration
@@ -189,7 +189,7 @@ class Lifecycle:
         Raises:
             BadRequest: there is no such kind. NotFound: there is no such tenant. Conflict: it is not in service, or busy.
         """
-        if kind not in self._sagas.kinds - {PROVISION, DELETE}:
+        if kind not in self._sagas.kinds - {PROVISION, DELETE, PROMOTE, FINALIZE}:
             raise BadRequest(f"There is no operation '{kind[:64]}'")
         return await self._switch(id, kind, "ready", actor, f"app-{kind}")
 

@@ -85,7 +85,7 @@ class Operation:
             "actor": self.actor,
             "attempts": self.attempts,
             "error": None if self.error is None else dict(self.error),
-            "notes": dict(self.notes),
+            "notes": {name: note for name, note in self.notes.items() if name != "token"},
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "ended_at": self.ended_at,

@@ -12,14 +12,19 @@ from hooks.tenancy import FIELD, asked
 from services.base import Page, Service
 from services.control.lifecycle import Actor, Lifecycle
 from services.control.listing import Field, moment, parse, text
-from services.control.operations import Operations
-from services.control.sagas import DELETE, PROVISION, RESUME, SUSPEND
+from services.control.moves.moves import Destination, Moves
+from services.control.operations import Operation, Operations
+from services.control.sagas import DELETE, FINALIZE, PROMOTE, PROVISION, RESUME, SUSPEND
 from services.control.services.tenants import DELETE as DELETE_TENANTS
 from services.control.services.tenants import READ as READ_TENANTS
 from services.control.services.tenants import UPDATE as UPDATE_TENANTS
+from services.control.tenants import OWN_URI
+from services.placement.dedicated import DEFAULT
 from services.registration import HooksByKind
 
 PATH = "tenant-operations"
+MOVES = (PROMOTE, FINALIZE, "rollback")
+"""What is done to where an app's data is."""
 READ, CREATE = "read:tenant_operations", "create:tenant_operations"
 HEARING = {"all": [{"permission": READ}, {"permission": READ_TENANTS}]}
 """Who hears of the events, in the control plane alone."""
@@ -54,14 +59,23 @@ class TenantOperationsService(Service):
         "kind": {
             "type": "string",
             "required": True,
-            "description": "provision, delete, suspend, resume, rotate-keys, ...",
+            "description": "provision, delete, suspend, resume, promote, rollback, finalize, rotate-keys, ...",
         },
         "tenant_id": {"type": "string", "required": True, "description": "The appId."},
-        "confirm": {"type": "string", "description": "For delete: the appId once more."},
+        "confirm": {
+            "type": "string",
+            "description": "For delete, and to finalize a move before the day of retention is over: the appId once more.",
+        },
+        "to": {"type": "string", "description": "For promote: shared, database or cluster."},
+        "cluster": {"type": "string", "description": "For promote to database: one of the server's clusters."},
+        "secret": {"type": "string", "description": "For promote to cluster: the name of the app's secret."},
     }
 
-    def __init__(self, operations: Operations, lifecycle: Lifecycle, *, control_plane: str) -> None:
-        """`control_plane` is its tenant's id."""
+    def __init__(
+        self, operations: Operations, lifecycle: Lifecycle, *, control_plane: str, moves: Moves | None = None
+    ) -> None:
+        """`control_plane` is its tenant's id; without `moves`, apps stay where they are."""
+        self._moves = moves
         self._operations = operations
         self._lifecycle = lifecycle
         self._control_plane = control_plane
@@ -108,7 +122,8 @@ class TenantOperationsService(Service):
             BadRequest: the data has mistakes. Forbidden: the caller may not. NotFound: there is no such app.
             Conflict: the app is not in a state for it, or something else is being done to it.
         """
-        kind, app_id, confirm = _read(data)
+        given = _read(data)
+        kind, app_id, confirm = given["kind"], given["tenant_id"], given.get("confirm")
         caller = None if params.provider is None else manager(params)
         if caller is not None:
             _check(caller, kind)
@@ -120,11 +135,29 @@ class TenantOperationsService(Service):
             if confirm != app_id:
                 raise BadRequest(f"This deletes the app with all its users and data: confirm it with confirm: {app_id}")
             return (await self._lifecycle.delete(app_id, actor)).shown()
+        if kind in MOVES:
+            return (await self._move(kind, app_id, given, actor)).shown()
         if kind == SUSPEND:
             return (await self._lifecycle.suspend(app_id, actor)).shown()
         if kind == RESUME:
             return (await self._lifecycle.resume(app_id, actor)).shown()
         return (await self._lifecycle.begin(app_id, kind, actor)).shown()
+
+    async def _move(self, kind: str, app_id: str, given: Mapping[str, str], actor: Actor) -> Operation:
+        """Moves an app's data, takes that back, or deletes what it has left (MG-4)."""
+        if self._moves is None:
+            raise BadRequest(f"There is no operation '{kind}'")
+        if kind == PROMOTE:
+            if "to" not in given:
+                raise BadRequest("Where the data is to be is said by 'to': shared, database or cluster")
+            to = Destination(given["to"], given.get("cluster", DEFAULT), given.get("secret", OWN_URI))
+            return await self._moves.promote(app_id, to, actor=actor.name)
+        if kind == FINALIZE:
+            return await self._moves.finalize(app_id, now=given.get("confirm") == app_id, actor=actor.name)
+        begun = await self._moves.rollback(app_id, actor=actor.name)
+        found = begun if begun is not None else await self._operations.latest(app_id)
+        assert found is not None
+        return found
 
     def _scope(self, params: Params) -> dict[str, Any]:
         """Which operations the caller sees: all, or those of the tenant that his organization stands for.
@@ -146,13 +179,16 @@ def _check(caller: Manager, kind: str) -> None:
         raise Forbidden(f"This needs the permissions {CREATE} and {needed} in the control plane, and no organization")
 
 
-def _read(data: Any) -> tuple[str, str, str | None]:
+def _read(data: Any) -> Mapping[str, str]:
     given = {key: value for key, value in data.items() if key != FIELD} if isinstance(data, Mapping) else {}
-    if not {"kind", "tenant_id"} <= set(given) <= {"kind", "tenant_id", "confirm"}:
+    allowed = {"kind", "tenant_id", "confirm"}
+    if given.get("kind") == PROMOTE:
+        allowed |= {"to", "cluster", "secret"}
+    if not {"kind", "tenant_id"} <= set(given) <= allowed:
         raise BadRequest("An operation is asked for by {kind, tenant_id}, a deletion also by confirm")
     if not all(isinstance(value, str) for value in given.values()):
         raise BadRequest("kind, tenant_id and confirm are texts")
-    return given["kind"], given["tenant_id"], given.get("confirm")
+    return given
 
 
 def _accept(context: HookContext) -> None:

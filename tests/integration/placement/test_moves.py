@@ -8,7 +8,7 @@ from functools import partial
 import pytest
 from bson import MaxKey
 
-from hooks.context import Params
+from hooks.context import Params, Record
 from hooks.errors import BadRequest, Conflict, Unavailable
 from server.main import Roost
 from services.control.moves.copying import Pair
@@ -240,3 +240,33 @@ tenants:
 async def answers(client: Client, code: int) -> bool:
     answer = await outcome(client, "create", "notes", {}, {})
     return (answer.code if isinstance(answer, CallError) else 0) == code
+
+
+async def test_managers_move_apps_by_operations(roost: Roost) -> None:
+    """MG-4: promote, rollback and finalize by the service `tenant-operations`, with the evidence in its notes."""
+    plane = Params(tenant=await tenant_of(roost, roost.settings.control_plane))
+
+    async def ask(**data: str) -> Record:
+        made = await roost.app.call("tenant-operations", "create", plane, data={"tenant_id": "acme", **data})
+        found: Record = made.result
+        return found
+
+    async def over(id: str) -> Record:
+        operation = await roost.backend.control.operations.get(id)
+        assert operation is not None
+        assert (await ended(roost, operation)).error is None
+        found: Record = (await roost.app.call("tenant-operations", "get", plane, id=id)).result
+        return found
+
+    for data in ({"kind": "promote"}, {"kind": "promote", "to": "d1"}, {"kind": "finalize", "to": "shared"}):
+        with pytest.raises(BadRequest):
+            await ask(**data)
+    done = await over((await ask(kind="promote", to="database", cluster="far"))["_id"])
+    assert done["notes"]["evidence"]["notes"]["documents"] == 450
+    assert "token" not in done["notes"]
+    await over((await ask(kind="rollback"))["_id"])
+    with pytest.raises(Conflict, match="--now"):
+        await ask(kind="finalize")
+    purged = await over((await ask(kind="finalize", confirm="acme"))["_id"])
+    assert purged["notes"]["proof"]["left"] == 0
+    assert (await tenant_of(roost, "acme")).placement.model == "shared"
