@@ -22,6 +22,7 @@ from services.control.services.provider_settings import ProviderSettings, seal
 from services.control.services.settings import METHODS, PATH, RULES, SettingsService
 from services.control.tenants import Tenants
 from services.entities.records import Entities
+from services.entities.registry import CONNECTIONS
 from services.isolation import Isolation
 from services.registration import HooksByKind
 
@@ -55,6 +56,7 @@ class Inheritance:
         self._plane = partial(catalogue.get, self._id)
         self.own.on_change(catalogue.refresh)
         app.settings, app.setting_values = self.keys, self.effective
+        app.service(CONNECTIONS.paths[0]).add_hooks({"after": {"get": [self.credentials.tell_source]}})
         logs = BothLogs(audit, self.control_plane)
         service = SettingsService(self.keys, self.own, self.effective, providers=providers, logs=logs)
         registration = app.use(PATH, service, methods=METHODS, rules=RULES, hooks=_QUIET)

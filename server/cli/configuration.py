@@ -58,6 +58,9 @@ async def _set(settings: Settings, app: str, key: str, value: str, *, dry_run: b
         except BadRequest as error:
             faults = "\n".join(f"  {fault['path']}: {fault['message']}" for fault in error.errors or ())
             raise StartError(f"{error.message}; nothing was changed:\n{faults}") from error
+        if dry_run and key == "providers":
+            for kind, provider in changed.after.providers.items():
+                await backend.providers.probe(kind, changed.after, provider, None)
         if changed.keys and not dry_run:
             details = {**BY_OPERATOR, "changed": [*changed.keys]}
             backend.audit.add(changed.after, "app-configured", subject=app, details=details)

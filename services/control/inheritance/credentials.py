@@ -14,7 +14,7 @@ from typing import Any, Literal
 import structlog
 from pydantic import ValidationError
 
-from hooks.context import Record
+from hooks.context import HookContext, Record
 from hooks.errors import Unavailable
 from hooks.tenant import OAuthSettings, Tenant
 from services.control.inheritance.urls import FlowUrls
@@ -102,6 +102,18 @@ class Credentials:
         if original is None or not _is_shared(original, tenant) or not has_own(original):
             return None
         return _bundle(plane.id, "control_plane", original, connection.get("options", {}))
+
+    async def tell_source(self, context: HookContext) -> None:
+        """After a client has got a connection: that it uses the control plane's secret, and nothing else of it (RF-9)."""
+        if context.params.provider is None or not isinstance(context.result, dict) or "strategy" not in context.result:
+            return
+        try:
+            bundle = await self.bundle(context.tenant, context.result)
+        except Unavailable:
+            return
+        if bundle is not None and bundle.source == "control_plane" and bundle.secret is not None:
+            mark = {"client_secret": {"set": True, "source": bundle.source}}
+            context.result = {**context.result, SECRETS: mark}
 
     async def _original(self, tenant: Tenant, plane: Tenant, connection: Record) -> Record | None:
         """The control plane's counterpart: the source, else the only one by this strategy (RF-7)."""

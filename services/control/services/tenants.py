@@ -49,11 +49,11 @@ FIELDS: Mapping[str, Field] = {
 """By what may be asked and ordered."""
 OWN_CHANGES = frozenset({"friendly_name", "allowed_origins", "require_origin"})
 """What administrators of one tenant may change of it."""
-CHANGES = OWN_CHANGES | {"is_active", "limits", "plan", "region", "sync_exclude"}
+CHANGES = OWN_CHANGES | {"is_active", "limits", "plan", "region", "sync_exclude", "inheritance", "providers"}
 """What managers of the platform may change."""
 _SHOWN = (
-    "status is_active plan region allowed_origins require_origin limits sync_exclude public_keys epoch settings_rev "
-    "created_by created_at updated_at"
+    "status is_active plan region allowed_origins require_origin limits sync_exclude inheritance public_keys epoch "
+    "settings_rev created_by created_at updated_at"
 ).split()
 
 
@@ -87,6 +87,7 @@ class TenantsService(Service):
         "require_origin": {"type": "boolean"},
         "limits": {"type": "object"},
         "sync_exclude": {"type": "array", "items": {"type": "string"}},
+        "inheritance": {"type": "object", "description": "Which settings come from the control plane."},
         "public_keys": {"type": "array", "items": {"type": "string"}},
         "audience": {"type": "string"},
         "is_control_plane": {"type": "boolean"},
@@ -281,7 +282,7 @@ def shown(document: Mapping[str, Any]) -> Record:
         "require_origin": False,
         "limits": {},
     }
-    defaults |= {"sync_exclude": [], "public_keys": [], "settings_rev": 0}
+    defaults |= {"sync_exclude": [], "inheritance": {}, "public_keys": [], "settings_rev": 0}
     record |= {name: document.get(name, defaults.get(name)) for name in _SHOWN}
     record["audience"] = f"urn:roost:tenant:{document['_id']}"
     record["is_control_plane"] = document.get("control_plane", False)

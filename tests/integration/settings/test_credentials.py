@@ -92,7 +92,7 @@ async def trouble(browser: Browser, app: str) -> int:
 async def test_an_app_signs_in_by_what_the_control_plane_shares(
     house: Roost, provider: OpenIdProvider, browser: Browser, hub: Client
 ) -> None:
-    """RF-6, RF-7, RF-8: the only counterpart by the strategy, with all of its registration; users are the app's."""
+    """RF-6, RF-7, RF-8, RF-9: the only counterpart by the strategy, with all of its registration; users are the app's."""
     await hub.call("create", "connections", registration(provider))
     app = await app_with(house, options={"profile": {"nick": "nickname"}})
     behind = fragment(await browser.sign_in(app, "company"), HOME)
@@ -103,7 +103,9 @@ async def test_an_app_signs_in_by_what_the_control_plane_shares(
     async with administrator(house, app) as ada:
         (shown,) = (await ada.call("find", "connections"))["data"]
         assert shown.get("secrets", {}) == {}
-        assert "issuer" not in str(shown)
+        one = await ada.call("get", "connections", shown["_id"])
+        assert one == {**shown, "secrets": {"client_secret": {"set": True, "source": "control_plane"}}}
+        assert "issuer" not in str(one)
     assert SECRET not in "".join(browser.told)
 
 

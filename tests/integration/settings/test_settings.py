@@ -145,6 +145,23 @@ async def test_selection_decides_what_is_inherited(served: Roost) -> None:
             await configure(served, CONTROL_PLANE, inheritance={})
 
 
+@each_transport
+async def test_managers_of_the_platform_say_what_is_inherited(served: Roost, transport: str) -> None:
+    """Section 4: `inheritance` is overridable for an app by platform managers, by the service `tenants`."""
+    await say(served, branding={"tagline": "of the hub"})
+    app = await new_app(served)
+    async with operator(served, transport) as admin, administrator(served, app, transport) as ada:
+        assert (await effective(ada))["branding"]["tagline"]["source"] == "control_plane"
+        changed = await admin.call("patch", "tenants", app, {"inheritance": {"exclude": ["branding"]}})
+        assert changed["inheritance"] == {"exclude": ["branding"]}
+        await served.catalogue.refresh((await served.backend.tenants.get(app)) or await tenant_of(served, app))
+        assert (await effective(ada))["branding"]["tagline"]["source"] == "default"
+        mistakes: list[Any] = [{"mode": "sometimes"}, {"include": ["Not A Key"]}, {"excludes": []}, []]
+        for wrong in mistakes:
+            assert (await refusal(admin, "patch", "tenants", app, {"inheritance": wrong})).code == 400
+        assert (await refusal(ada, "patch", "tenants", app, {"inheritance": {}})).code in (403, 404)
+
+
 async def test_transforms_are_applied_and_never_give_the_raw_value(
     served: Roost, capsys: pytest.CaptureFixture[str]
 ) -> None:
