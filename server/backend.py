@@ -114,7 +114,9 @@ class Backend:
         self.nodes = Nodes(deployment, database=settings.database, lease=settings.node_lease)
         self.moving = Moving(deployment, self.nodes, self.writes, database=settings.database)
         self.audit = Audit(self.isolation, days=settings.audit_days)
-        self.control = Control(settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation)
+        self.control = Control(
+            settings, deployment, self.tenants, self.keys, self.audit, isolation=self.isolation, nodes=self.nodes
+        )
         self.sync = self._sync(settings, outbox)
         self.moves = self.control.moves = self._moves(deployment, settings.database)
         self.inheritance = Inheritance(

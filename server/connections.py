@@ -26,6 +26,9 @@ MOST_REFUSALS = 200
 """Calls of one connection that may be refused within `PATIENCE` seconds."""
 RUNNING_CALLS = 256
 """Calls of one tenant that run at once in this process; further ones wait in turn."""
+LAST_CALLS = 5.0
+"""Seconds that the calls of a tenant have to end that is taken out of service."""
+LOOK = 0.02
 
 
 class Counter(Protocol):
@@ -114,6 +117,16 @@ class Connections:
             if not tenant.is_serving:
                 self.remove(connection)
                 self._dismiss(connection, tenant)
+
+    async def close(self, tenant: Tenant) -> None:
+        """Returns when nobody is connected to a tenant that is out of service, and its calls have ended, or had their time."""
+        if tenant.is_serving:
+            return
+        self.refresh(tenant)
+        gate, clock = self._gates.get(tenant.id), asyncio.get_running_loop().time
+        deadline = clock() + LAST_CALLS
+        while gate is not None and gate.running and clock() < deadline:
+            await asyncio.sleep(LOOK)
 
     def note_refusal(self, connection: Connection) -> None:
         """A call was refused because too many came: a client that goes on all the same is closed when it is answered."""

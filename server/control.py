@@ -11,15 +11,17 @@ from services.authentication.keys import Keys
 from services.control.belonging import hand_in
 from services.control.configuration import Configuration
 from services.control.founding import Founding
+from services.control.grace import Grace
 from services.control.herald import Herald
 from services.control.lifecycle import Lifecycle
 from services.control.moves.moves import Moves
+from services.control.nodes import Nodes
 from services.control.operations import Operations
 from services.control.purge import Purge
 from services.control.runner import Runner
 from services.control.sagas import Sagas
 from services.control.services import operations, tenants
-from services.control.steps import Grace, OwnSteps
+from services.control.steps import OwnSteps
 from services.control.tenants import Tenants
 from services.database.deployment import Deployment
 from services.entities.grants import Grants
@@ -42,6 +44,7 @@ class Control:
         audit: Audit,
         *,
         isolation: Isolation,
+        nodes: Nodes,
     ) -> None:
         database, id = settings.database, settings.control_plane
         self._tenants = apps
@@ -53,9 +56,9 @@ class Control:
         self.runner = Runner(self.operations, self.sagas, apps)
         self.lifecycle = Lifecycle(apps, self.operations, self.runner, self.sagas, audit, control_plane=id)
         self.purge = Purge(deployment, apps.placements, database=database)
-        self.grace = Grace()
         self.moves: Moves | None = None
         """How apps' data is moved, once it is known where all of it may be."""
+        self.grace = Grace(nodes)
         OwnSteps(
             apps,
             keys,

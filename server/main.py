@@ -140,6 +140,7 @@ class Roost:
         self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)
         self.app.drivers, self.app.providers = backend.drivers, backend.providers
         backend.inheritance.offer(self.app, self.catalogue, backend.audit, backend.provider_settings)
+        self._follow_placements()
         self.syncing = Syncing(self.app, backend, self.jobs, self.telemetry.metrics)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)
@@ -287,6 +288,7 @@ class Roost:
     def _follow_placements(self) -> None:
         """Apps that move are followed, and what happens to the logins of those whose data is elsewhere."""
         self.backend.moving.on_move(self.catalogue.refresh)
+        self.backend.moving.on_move(self.connections.close)
         self.backend.moving.on_move(self._follow_move)
         self.app.on("connection", self._follow_connection)
         self.app.on("disconnect", self._forget_connection)

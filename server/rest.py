@@ -125,6 +125,8 @@ class Rest:
             check_stranger(tenant, [], is_verified=params.authenticated)
         logs.caller.set(params)
         async with self._connections.gate(tenant.id):
+            # It may have been taken out of service since it was found.
+            self._resolver.current(tenant)
             context = await self._app.call(path, method, params, id=id, data=data)
         return _answer(context)
 

@@ -171,6 +171,8 @@ class Catalogue:
             Unavailable: the database cannot be asked.
         """
         name = ("id", tenant.id)
+        # Also for who is asked for just now, by whichever name.
+        self.invalidate(tenant.id, tenant.epoch)
         while (known := self.peek(tenant.id)) is not None and known.epoch < tenant.epoch:
             # A load that began before the change brings what was before.
             self._loads.overtake(name)

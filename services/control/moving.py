@@ -1,13 +1,15 @@
-"""Moving: how this process keeps up with tenants whose data is moved, by whichever process moves it.
+"""Moving: how this process keeps up with tenants whose data is moved, or that are taken out of service, by whichever process.
 
-The catalogue says in `migration` how far a move is. Here it is heard by a change stream of its own, which also looks at every
-tenant with such an entry whenever it begins anew: so nothing is missed, and a tenant that is not in use here is heard of too.
+The catalogue says in `migration` how far a move is, and in `status` what is closed. Here it is heard by a change stream of its
+own, which also looks at every such tenant whenever it begins anew: so nothing is missed, and a tenant that is not in use here is
+heard of too.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
@@ -25,12 +27,15 @@ from services.tasks import end
 log = structlog.get_logger()
 
 MOVED = {"migration": {"$exists": True}}
+CLOSED = {"status": {"$in": ["suspended", "deleting"]}}
+LATELY = timedelta(seconds=60)
+"""How far back a node looks for tenants that were closed while it did not listen: longer than anybody waits for its word."""
 
 Listener = Callable[[Tenant], Awaitable[None]]
 
 
 class Moving:
-    """Stops and starts the writes of tenants on the move, and tells the control plane when they have stopped."""
+    """Stops and starts the writes of tenants on the move, and tells the control plane what is in force here."""
 
     def __init__(self, deployment: Deployment, nodes: Nodes, writes: Writes, *, database: str) -> None:
         self._deployment = deployment
@@ -73,7 +78,9 @@ class Moving:
             {
                 "$match": {
                     "operationType": {"$in": ["insert", "update", "replace"]},
-                    "fullDocument.migration": {"$exists": True},
+                    "$or": [
+                        {f"fullDocument.{field}": asked for field, asked in one.items()} for one in (MOVED, CLOSED)
+                    ],
                 }
             }
         ]
@@ -97,7 +104,8 @@ class Moving:
                 self._writes.place(
                     document["_id"], Place(Placement(**document["placement"]), document["epoch"], is_frozen)
                 )
-            async for document in self._tenants.find({**MOVED, "status": "migrating"}):
+            lately = {**CLOSED, "status_changed_at": {"$gte": datetime.now(UTC) - LATELY}}
+            async for document in self._tenants.find({"$or": [{**MOVED, "status": "migrating"}, lately]}):
                 self._hear(document)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
@@ -108,7 +116,9 @@ class Moving:
 
     def _hear(self, document: Document) -> None:
         tenant = to_tenant(document)
-        if self._writes.place(tenant.id, Place(tenant.placement, tenant.epoch, tenant.frozen)):
+        # Where a tenant's data is that never moved, its snapshots say.
+        place = Place(tenant.placement, tenant.epoch, tenant.frozen)
+        if "migration" not in document or self._writes.place(tenant.id, place):
             before = self._acting.get(tenant.id)
             task = self._acting[tenant.id] = asyncio.create_task(self._act(tenant, before), name="move")
             task.add_done_callback(lambda done: self._done(tenant.id, done))
@@ -128,7 +138,7 @@ class Moving:
                 await listener(tenant)
             await self._nodes.acknowledge(tenant.id, tenant.epoch)
         except FeathersError as error:
-            # Without the word of this node the move does not go on; the next beat carries it.
+            # Who waits for the word of this node goes on without it, or not at all.
             log.warning("moving: not acknowledged", tenant=tenant.id, error=type(error).__name__)
         except Exception:
-            log.exception("moving: a move was not followed", tenant=tenant.id)
+            log.exception("moving: a change was not followed", tenant=tenant.id)

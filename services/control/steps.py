@@ -28,18 +28,6 @@ Quiet = Callable[[Work], Awaitable[None]]
 """Returns when no process serves the tenant any more: its calls have ended, and its sockets are closed."""
 
 
-class Grace:
-    """Waits until a change of a tenant's state is known everywhere, by the time that the catalogue promises."""
-
-    def __init__(self, seconds: float = 5.0) -> None:
-        self.seconds = seconds
-
-    async def __call__(self, work: Work) -> None:
-        """Counts from the moment when the operation was asked for."""
-        passed = (datetime.now(UTC) - work.operation.created_at).total_seconds()
-        await asyncio.sleep(max(0.0, self.seconds - passed))
-
-
 class OwnSteps:
     """Ensures what belongs to a tenant, and that it goes."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,7 +12,7 @@ from server.main import Roost
 from services import declaration
 from services.control.lifecycle import AT_THE_SERVER, Actor
 from services.control.operations import Operation
-from services.control.sagas import Step, Work
+from services.control.sagas import DELETE, Step, Work
 from services.declaration import TenantDeclaration
 from services.users import grant
 from tests.support.client import PASSWORD, Caller, CallError, connect, fresh, outcome, rest
@@ -30,9 +31,8 @@ async def make(roost: Roost, id: str, actor: Actor = AT_THE_SERVER, **more: Any)
 
 
 async def delete(roost: Roost, id: str) -> Operation:
-    """Deletes an app; the operation, which is over. One process needs no grace for others."""
+    """Deletes an app; the operation, which is over."""
     control = roost.backend.control
-    control.grace.seconds = 0.0
     return await control.lifecycle.settle((await control.lifecycle.delete(id)).id)
 
 
@@ -108,3 +108,12 @@ async def join(roost: Roost, user_id: str, *apps: str) -> None:
 def stand_in(roost: Roost, kind: str, name: str, ensure: Callable[[Work], Awaitable[None]]) -> None:
     """Has a step do something else, whoever has handed it in."""
     roost.backend.control.sagas._steps[kind][name] = Step(name, ensure)
+
+
+def hold_deletions(roost: Roost) -> None:
+    """Has every deletion stay at its first step."""
+
+    async def wait(work: Work) -> None:
+        await asyncio.Event().wait()
+
+    stand_in(roost, DELETE, "sockets", wait)

@@ -20,7 +20,6 @@ async def test_the_requests_and_calls_of_the_chapter(roosts: StartRoost) -> None
     """CP-10, CP-14 to CP-16: in the chapter's order, each with the status that it tells."""
     roost = await roosts()
     lifecycle = roost.backend.control.lifecycle
-    roost.backend.control.grace.seconds = 0.0
     *first, last = blocks("control-plane", "http")
     calls = [json.loads(code) for code in blocks("control-plane", "call")]
     assert (len(first), len(calls)) == (3, 3)

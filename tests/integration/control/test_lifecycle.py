@@ -230,7 +230,6 @@ async def test_the_control_plane_can_be_neither_deleted_nor_suspended(roost: Roo
 async def test_a_suspended_app_tells_its_sockets_why_and_comes_back(roost: Roost) -> None:
     """CP-20, 10.4/17: a last event with the reason, and a disconnect after which clients stay away; then all is as before."""
     control = roost.backend.control
-    control.grace.seconds = 0.0
     async with connect(roost, "acme") as ours, connect(roost, "globex") as theirs:
         await ours.call("create", "notes", {"text": "kept"})
         await control.lifecycle.settle((await control.lifecycle.suspend("acme")).id)
@@ -258,7 +257,6 @@ async def test_a_suspended_app_tells_its_sockets_why_and_comes_back(roost: Roost
 async def test_deleting_goes_step_by_step_and_never_past_a_failed_one(roost: Roost) -> None:
     """CP-25: the state stays `deleting` with the error; the organization is still there for who tries again."""
     control = roost.backend.control
-    control.grace.seconds = 0.0
     control.runner._pause = 60.0
     broken = True
     order: list[str] = []

@@ -12,6 +12,7 @@ from tests.integration.control.managers import (
     call_as,
     caller_of,
     code,
+    hold_deletions,
     join,
     log_in_as_admin,
     make,
@@ -28,7 +29,6 @@ ORG = {"app_id": CONTROL_PLANE, "org_id": "org_1"}
 @BOTH
 async def test_apps_are_made_listed_changed_and_deleted(roost: Roost, transport: str) -> None:
     """CP-10, CP-14, CP-15, CP-16: the whole life of an app, as its managers see it."""
-    roost.backend.control.grace.seconds = 0.0
     async with caller_of(roost, transport) as client:
         await manager(roost, client, "read:tenants", "create:tenants", "update:tenants", "delete:tenants")
         made = await client.call(
@@ -70,7 +70,7 @@ async def test_apps_are_made_listed_changed_and_deleted(roost: Roost, transport:
 
 async def test_statuses_over_rest(roost: Roost) -> None:
     """CP-14, CP-15, CP-16, CP-22: 201, 200 for the same key, 202 with the same operation, and 405 for what is disabled."""
-    roost.backend.control.grace.seconds = 30.0
+    hold_deletions(roost)
     async with rest(roost, CONTROL_PLANE) as client:
         answer = await log_in_as_admin(client)
         client.headers["Authorization"] = f"Bearer {answer['accessToken']}"
@@ -186,7 +186,7 @@ async def test_the_same_sub_of_another_issuer_is_somebody_else(roost: Roost) -> 
 
 async def test_a_token_for_an_organization_is_about_its_own_tenant(roost: Roost) -> None:
     """CP-12, CP-15, CP-16, 1.4: what the roles there allow, for that tenant; membership is asked at every call (TK-9)."""
-    roost.backend.control.grace.seconds = 30.0
+    hold_deletions(roost)
     async with rest(roost, CONTROL_PLANE) as client:
         sub = await manager(roost, client)
     await join(roost, sub, "acme", "globex")
@@ -246,7 +246,6 @@ async def test_changes_are_checked_counted_and_audited(roost: Roost) -> None:
 
 async def test_events_go_to_the_control_planes_managers_alone(roost: Roost) -> None:
     """10.1: created, patched and removed; neither to the child that it is about, nor to users without the permission."""
-    roost.backend.control.grace.seconds = 0.0
     async with (
         connect(roost, CONTROL_PLANE) as boss,
         connect(roost, CONTROL_PLANE) as clerk,
@@ -279,7 +278,6 @@ async def test_events_go_to_the_control_planes_managers_alone(roost: Roost) -> N
 async def test_operations_are_asked_for_and_followed(roost: Roost, transport: str) -> None:
     """10.2: suspend, resume and rotate keys; the operation with the events of its steps."""
     control = roost.backend.control
-    control.grace.seconds = 0.0
     async with caller_of(roost, transport) as client:
         await manager(
             roost, client, "read:tenants", "update:tenants", "read:tenant_operations", "create:tenant_operations"
