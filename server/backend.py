@@ -201,6 +201,7 @@ class Backend:
         try:
             await self.control.operations.prepare()
             await self.sync.prepare()
+            await self.control.creators.prepare()
             return await self.control.founding.ensure_tenant()
         except AnotherControlPlane as error:
             raise StartError(

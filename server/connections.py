@@ -125,7 +125,7 @@ class Connections:
         self.refresh(tenant)
         gate, clock = self._gates.get(tenant.id), asyncio.get_running_loop().time
         deadline = clock() + LAST_CALLS
-        while gate is not None and gate.running and clock() < deadline:
+        while gate is not None and gate.running and clock() < deadline:  # noqa: ASYNC110
             await asyncio.sleep(LOOK)
 
     def note_refusal(self, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from services.audit import Audit
 from services.authentication.keys import Keys
 from services.control.belonging import hand_in
 from services.control.configuration import Configuration
+from services.control.creators import Creators
 from services.control.founding import Founding
 from services.control.grace import Grace
 from services.control.herald import Herald
@@ -50,11 +51,15 @@ class Control:
         self._tenants = apps
         self._audit = audit
         self._id = id
+        self._most = settings.tenants_per_creator
         self.founding = Founding(deployment, keys, apps, database=database, id=id)
         self.operations = Operations(deployment, database=database)
         self.sagas = Sagas()
         self.runner = Runner(self.operations, self.sagas, apps)
-        self.lifecycle = Lifecycle(apps, self.operations, self.runner, self.sagas, audit, control_plane=id)
+        self.creators = Creators(deployment, database=database)
+        self.lifecycle = Lifecycle(
+            apps, self.operations, self.runner, self.sagas, audit, creators=self.creators, control_plane=id
+        )
         self.purge = Purge(deployment, apps.placements, database=database)
         self.moves: Moves | None = None
         """How apps' data is moved, once it is known where all of it may be."""
@@ -103,6 +108,7 @@ class Control:
             audit=self._audit,
             memberships=memberships,
             control_plane=self._id,
+            most=self._most,
         )
         offered = app.use(path, service, hooks=service.hooks())
         offered.audience = Audience(tenants.HEARING)

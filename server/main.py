@@ -140,7 +140,6 @@ class Roost:
         self.background = Background(self.app, backend, self.jobs, catalogue=self.catalogue, people=self.people)
         self.app.drivers, self.app.providers = backend.drivers, backend.providers
         backend.inheritance.offer(self.app, self.catalogue, backend.audit, backend.provider_settings)
-        self._follow_placements()
         self.syncing = Syncing(self.app, backend, self.jobs, self.telemetry.metrics)
         self.app.use(QUOTAS, QuotasService(self.quotas), rules=QUOTAS_RULES)
         self.app.use(rooms.PATH, rooms.RoomsService(self.app), rules="public", hooks=QUIET)

@@ -107,6 +107,12 @@ class Settings(BaseSettings):
         description="Permissions, separated by commas, that who makes an app has in it: what the role `tenant-admin` is "
         "given when it is made.",
     )
+    tenants_per_creator: int | None = Field(
+        None,
+        ge=0,
+        description="Apps that a user of the control plane may have made, unless he holds `admin:organizations`. "
+        "Without it, any number.",
+    )
     clusters: SecretStr | None = Field(
         None,
         description="Further clusters on which apps can have databases of their own: a JSON object of MongoDB URIs by name.",

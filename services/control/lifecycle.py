@@ -16,6 +16,7 @@ from hooks.errors import BadRequest, Conflict, FeathersError, Forbidden, NotFoun
 from hooks.tenant import Tenant
 from services import declaration
 from services.audit import Audit
+from services.control.creators import Creators
 from services.control.operations import FAILED, WAITING, Operation, Operations
 from services.control.runner import Runner
 from services.control.sagas import DELETE, FINALIZE, PROMOTE, PROVISION, RESUME, SUSPEND, Sagas
@@ -61,6 +62,7 @@ class Lifecycle:
         sagas: Sagas,
         audit: Audit,
         *,
+        creators: Creators,
         control_plane: str,
     ) -> None:
         """`control_plane` is its tenant's id."""
@@ -69,10 +71,12 @@ class Lifecycle:
         self._runner = runner
         self._sagas = sagas
         self._audit = audit
+        self._creators = creators
         self._control_plane = control_plane
         self.hooks: Callable[[], TenantHooks] = TenantHooks
         """Where plug-ins have registered theirs."""
         self._listeners: list[Callable[[Tenant], Awaitable[None]]] = []
+        runner.on_attempt(self._note_attempt)
         runner.on_failure(self._note_failure)
 
     def on_update(self, listener: Callable[[Tenant], Awaitable[None]]) -> None:
@@ -80,14 +84,19 @@ class Lifecycle:
         self._listeners.append(listener)
 
     async def create(
-        self, declared: TenantDeclaration, actor: Actor = AT_THE_SERVER, *, idempotency_key: str | None = None
+        self,
+        declared: TenantDeclaration,
+        actor: Actor = AT_THE_SERVER,
+        *,
+        idempotency_key: str | None = None,
+        most: int | None = None,
     ) -> Operation:
         """Makes a tenant, and waits until it is ready, for some seconds at most; the operation as it is then.
 
-        Who asks again with the same key gets the operation of the first time (CP-22).
+        Who asks again with the same key gets the operation of the first time (CP-22). `most` is how many the actor may have.
 
         Raises:
-            BadRequest: an id that no new tenant may have. Conflict: it exists.
+            BadRequest: an id that no new tenant may have. Conflict: it exists. QuotaExceeded: the actor has too many.
         """
         if idempotency_key is not None:
             earlier = await self._operations.by_key(actor.name, idempotency_key)
@@ -96,7 +105,9 @@ class Lifecycle:
         if await self._tenants.get(declared.id) is not None:
             raise Conflict(f"The tenant '{declared.id}' exists already")
         try:
-            await self.apply(Declaration(tenants=(declared,)), actor, idempotency_key=idempotency_key, only_new=True)
+            await self.apply(
+                Declaration(tenants=(declared,)), actor, idempotency_key=idempotency_key, only_new=True, most=most
+            )
         except Conflict:
             # Somebody was faster: perhaps the same caller.
             earlier = None if idempotency_key is None else await self._operations.by_key(actor.name, idempotency_key)
@@ -114,11 +125,13 @@ class Lifecycle:
         *,
         idempotency_key: str | None = None,
         only_new: bool = False,
+        most: int | None = None,
     ) -> list[Change]:
         """Makes and updates the declared tenants, all of them or none, and waits until the new ones are ready.
 
         Raises:
             BadRequest: an id that no new tenant may have. Conflict: one is being deleted, or exists though it must not.
+            QuotaExceeded: the actor would have more than `most`.
             DeclarationError: what a hook has made of a declaration is none.
         """
         existing = {one.id: await self._tenants.get(one.id) for one in wanted.tenants}
@@ -132,6 +145,8 @@ class Lifecycle:
         )
 
         async def begin(one: TenantDeclaration) -> None:
+            if most is not None and actor.user is not None:
+                await self._creators.charge(actor.user, most)
             await self._operations.begin(
                 one.id,
                 PROVISION,
@@ -312,6 +327,11 @@ class Lifecycle:
         if tenant is None:
             raise NotFound(f"There is no app '{id}'")
         return tenant
+
+    async def _note_attempt(self, operation: Operation) -> None:
+        """What has failed and is tried again is being made again (CP-20)."""
+        if operation.kind == PROVISION and operation.attempts:
+            await self._tenants.move(operation.app_id, ("failed",), "provisioning")
 
     async def _note_failure(self, operation: Operation) -> None:
         if operation.kind == PROVISION:

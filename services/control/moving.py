@@ -1,8 +1,8 @@
 """Moving: how this process keeps up with tenants whose data is moved, or that are taken out of service, by whichever process.
 
 The catalogue says in `migration` how far a move is, and in `status` what is closed. Here it is heard by a change stream of its
-own, which also looks at every such tenant whenever it begins anew: so nothing is missed, and a tenant that is not in use here is
-heard of too.
+own, which also looks at every such tenant whenever it begins anew: so nothing is missed, and a tenant that is not in use here
+is heard of too.
 """
 
 from __future__ import annotations

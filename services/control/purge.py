@@ -38,6 +38,7 @@ CONTROL_KEPT: Final = frozenset(
     {
         "tenants",  # The entry itself, which the tombstone takes the place of.
         "tombstones",
+        "creators",  # Users of the control plane.
         "tenant_operations",  # How the tenant came and went.
         "tenant_operation_events",
         "sync_events",  # What the control plane has to tell, to whomever.

@@ -33,8 +33,8 @@ QUICK = 0.05
 AT_ONCE = 8
 """Operations that one process works on at a time."""
 
-Failed = Callable[[Operation], Awaitable[None]]
-"""Hears that a step of the operation has failed."""
+Heard = Callable[[Operation], Awaitable[None]]
+"""Hears of an operation: that it is tried, or that a step has failed."""
 Progress = Callable[[Operation], Awaitable[None] | None]
 
 
@@ -52,13 +52,18 @@ class Runner:
         self._places = asyncio.Semaphore(AT_ONCE)
         self._worker: asyncio.Task[None] | None = None
         self._listeners: list[Progress] = []
-        self._failed: Failed | None = None
+        self._tried: Heard | None = None
+        self._failed: Heard | None = None
 
     def on_progress(self, listener: Progress) -> None:
         """Calls `listener` with an operation of this process whenever it has come further."""
         self._listeners.append(listener)
 
-    def on_failure(self, listener: Failed) -> None:
+    def on_attempt(self, listener: Heard) -> None:
+        """Calls `listener` before the first step of every attempt."""
+        self._tried = listener
+
+    def on_failure(self, listener: Heard) -> None:
         """Calls `listener` before the failure of a step is recorded."""
         self._failed = listener
 
@@ -111,6 +116,8 @@ class Runner:
     async def _run(self, operation: Operation) -> None:
         changes: dict[str, Any] = {}
         events: list[Document] = []
+        if self._tried is not None:
+            await self._tried(operation)
         for place, kept in enumerate(operation.steps):
             if kept["state"] == SUCCEEDED:
                 continue

@@ -15,6 +15,7 @@ from pydantic import ValidationError, field_validator
 from hooks.context import UNSET, HookContext, Params, Record
 from hooks.control import Manager, control_plane_only, manager
 from hooks.errors import BadRequest, Conflict, Forbidden, MethodNotAllowed, NotFound
+from hooks.permission import ADMIN_ORGANIZATIONS
 from hooks.tenancy import FIELD, asked
 from hooks.tenant import TENANT_ID
 from services.audit import Audit
@@ -116,8 +117,9 @@ class TenantsService(Service):
         audit: Audit,
         memberships: Memberships,
         control_plane: str,
+        most: int | None = None,
     ) -> None:
-        """`control_plane` is its tenant's id."""
+        """`control_plane` is its tenant's id; `most` is how many apps a user may have who does not manage all of them."""
         self._tenants = tenants
         self._lifecycle = lifecycle
         self._operations = operations
@@ -125,6 +127,7 @@ class TenantsService(Service):
         self._audit = audit
         self.memberships = memberships
         self._control_plane = control_plane
+        self._most = most
 
     def hooks(self) -> HooksByKind:
         """For `Application.use`. Events go to the control plane alone, from where operations are followed, not from here."""
@@ -155,7 +158,8 @@ class TenantsService(Service):
         The query's `idempotency_key`, or the header `Idempotency-Key`, makes a repeated call answer the same app (CP-22).
 
         Raises:
-            Forbidden: the caller may not. BadRequest: the data has mistakes. Conflict: the id is taken.
+            Forbidden: the caller may not, or has as many as he may. BadRequest: the data has mistakes.
+            Conflict: the id is taken.
         """
         caller = self._caller(params)
         if caller is not None:
@@ -166,8 +170,9 @@ class TenantsService(Service):
         if not TENANT_ID.fullmatch(id):
             raise BadRequest("An app's id has 3 to 63 lower case letters, digits and inner hyphens")
         declared = TenantDeclaration.model_validate({"id": id, "name": wanted.friendly_name, **given})
+        most = None if caller is None or caller.may(ADMIN_ORGANIZATIONS) else self._most
         operation = await self._lifecycle.create(
-            declared, _actor(params, caller), idempotency_key=idempotency_key(params)
+            declared, _actor(params, caller), idempotency_key=idempotency_key(params), most=most
         )
         return await self._made(operation, wanted.id)
 

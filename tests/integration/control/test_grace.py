@@ -12,9 +12,9 @@ import pytest
 
 from server.main import Roost
 from services.control.operations import SUCCEEDED
+from services.tasks import end
 from tests.integration.control.managers import control_collection, declared, state
 from tests.integration.server.command import environment, serving
-from services.tasks import end
 from tests.support.client import PASSWORD, connect
 
 AT_ONCE = 2.0

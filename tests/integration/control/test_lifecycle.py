@@ -55,16 +55,21 @@ async def test_only_a_ready_app_is_served(roost: Roost, status: str) -> None:
 
 
 async def test_a_step_that_fails_leaves_the_app_failed_and_is_tried_again(roost: Roost) -> None:
-    """CP-22: the step and its error are told; the next attempt goes on there, without doing the steps before it again."""
+    """CP-22: the step and its error are told; the next attempt goes on there, without doing the steps before it again.
+
+    CP-20: between the attempts the app is `failed`, and while it is tried `provisioning`.
+    """
     control = roost.backend.control
     control.runner._pause = 60.0
     broken = True
     done: list[str] = []
+    states: list[str | None] = []
 
     async def organization(work: Work) -> None:
         done.append(work.tenant.id)
 
     async def client(work: Work) -> None:
+        states.append(await state(roost, work.tenant.id))
         if broken:
             raise Conflict("no client today")
 
@@ -79,6 +84,7 @@ async def test_a_step_that_fails_leaves_the_app_failed_and_is_tried_again(roost:
     assert (again.id, again.state, again.error) == (operation.id, SUCCEEDED, None)
     assert await state(roost, "initech") == "ready"
     assert done == ["initech"]
+    assert states == ["provisioning", "provisioning"]
     with pytest.raises(Conflict):
         await control.lifecycle.retry("initech", PROVISION)
 
