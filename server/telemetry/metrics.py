@@ -28,6 +28,9 @@ WINDOW = 10.0
 BOUNDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 """Seconds."""
 
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "Via")
+"""Headers by which a proxy is known."""
+
 Read = Callable[[], float]
 
 
@@ -153,7 +156,11 @@ class MetricsPage:
 
     def _check(self, request: web.Request) -> None:
         if self._token is None:
-            if not _is_here(self._addresses.of(request)):
+            # A proxy on this machine that is not named as trusted speaks for anybody.
+            is_forwarded = any(name in request.headers for name in FORWARDED) and not self._addresses.is_by_proxy(
+                request
+            )
+            if is_forwarded or not _is_here(self._addresses.of(request)):
                 raise NotFound("Path /metrics not found")
             return
         given = bearer(request.headers.get("Authorization")) or ""

@@ -95,6 +95,10 @@ async def test_metrics_are_not_for_everybody(roosts: StartRoost) -> None:
     assert (await scrape(open_here))[0] == 200
     status, _, text = await scrape(open_here, **{"X-Forwarded-For": "203.0.113.9"})
     assert (status, "roost_" in text) == (404, False)
+    unaware = await roosts()
+    for header in ("X-Forwarded-For", "x-real-ip", "Forwarded", "Via"):
+        status, _, text = await scrape(unaware, **{header: "203.0.113.9"})
+        assert (status, "roost_" in text) == (404, False), "a proxy on this machine speaks for anybody"
     guarded = await roosts(metrics_token=SecretStr(TOKEN))
     for headers in ({}, {"Authorization": "Bearer another"}):
         assert (await scrape(guarded, **headers))[0] == 401
