@@ -26,6 +26,8 @@ log = structlog.get_logger()
 
 POLL = 5.0
 """Seconds between two looks at everything while there is no change stream."""
+MOST = 10_000
+"""Changes of one tenant that wait to be told; where more do, all that rests on its records is looked at instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +97,9 @@ class Changes:
         self._listener: Listener | None = None
         self._review: Review | None = None
         self._streams: dict[tuple[str, ...], _Stream] = {}
+        self._waiting: dict[str, dict[Change | None, None]] = {}
+        """By tenant, in their order; None stands for too many."""
+        self._telling: set[asyncio.Task[None]] = set()
 
     async def start(self, listener: Listener, review: Review) -> None:
         """Begins to watch. `review` is called when changes may have been missed: then everything is to be looked at."""
@@ -103,8 +108,8 @@ class Changes:
 
     async def stop(self) -> None:
         """Ends the watch."""
-        for stream in self._streams.values():
-            await end(stream.task)
+        for task in [*(stream.task for stream in self._streams.values()), *self._telling]:
+            await end(task)
         self._streams.clear()
 
     async def follow(self, tenant: Tenant) -> None:
@@ -160,7 +165,7 @@ class Changes:
                         if change["operationType"] == "invalidate":
                             resume = None
                             break
-                        await self._tell(change)
+                        self._take(change)
                         resume = stream.resume_token
             except (*DRIVER_ERRORS, FeathersError) as error:
                 # A token that cannot be resumed from any more would fail for ever.
@@ -170,8 +175,11 @@ class Changes:
                 await _attempt(review)
             await asyncio.sleep(POLL if resume is None else 0.1)
 
-    async def _tell(self, change: Mapping[str, Any]) -> None:
-        assert self._listener is not None
+    def _take(self, change: Mapping[str, Any]) -> None:
+        """Takes a change on, to be told when its tenant's earlier ones are: no tenant waits for what another's take.
+
+        One that waits already will be told as late as this one would.
+        """
         bound, place = change["documentKey"]["_id"], change["ns"]
         if not isinstance(bound, Mapping) or "a" not in bound:
             return
@@ -179,7 +187,26 @@ class Changes:
         # What a move has left behind is deleted by and by; the tenant's records are elsewhere.
         if home is None or home.database == place["db"]:
             told = Change(place["coll"], bound["a"], str(bound["i"]), change["operationType"] == "delete")
-            await _attempt(partial(self._listener, told))
+            waiting = self._waiting.get(told.app_id)
+            if waiting is None:
+                waiting = self._waiting[told.app_id] = {}
+                task = asyncio.create_task(self._tell_all(told.app_id, waiting), name="changes told")
+                self._telling.add(task)
+                task.add_done_callback(self._telling.discard)
+            if len(waiting) >= MOST:
+                waiting.clear()
+                waiting[None] = None
+            if None not in waiting:
+                waiting[told] = None
+
+    async def _tell_all(self, app_id: str, waiting: dict[Change | None, None]) -> None:
+        assert self._listener is not None
+        assert self._review is not None
+        while waiting:
+            told = next(iter(waiting))
+            del waiting[told]
+            await _attempt(partial(self._review, app_id) if told is None else partial(self._listener, told))
+        del self._waiting[app_id]
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
 from server.main import Roost
 from services.channels import AUTHENTICATED
+from services.control.changes import Change
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import (
     OPEN,
@@ -31,6 +36,30 @@ async def both(roosts: StartRoost) -> tuple[Roost, Roost]:
     """Two servers over one database."""
     first = await roosts(OPEN)
     return first, await roosts(OPEN, database=first.settings.database)
+
+
+async def test_no_app_waits_for_what_changes_of_another_take(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TK-9: an app whose changes take long, as when thousands are connected to it, delays no log-out of another."""
+    here, there = await both(roosts)
+    hear, held = there.people.logins.hear, asyncio.Event()
+
+    async def hear_slowly(change: Change) -> None:
+        if change.app_id == "globex":
+            await held.wait()
+        await hear(change)
+
+    monkeypatch.setattr(there.people.changes, "_listener", hear_slowly)
+    async with rest(here, "globex") as eve, rest(here, "acme") as desk, connect(there, "acme") as phone:
+        name, _ = await sign_up(desk)
+        desk.headers["Authorization"] = f"Bearer {(await log_in(desk, name))['accessToken']}"
+        await phone.login(name)
+        user = await eve.sign_up(fresh())
+        await eve.call("patch", "users", user["_id"], {"nick": "new"})
+        await desk.call("remove", "sessions", None, {})
+        await until(lambda: is_out(phone))
+        held.set()
 
 
 async def test_another_server_logs_out_too(roosts: StartRoost) -> None:
