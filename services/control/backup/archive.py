@@ -25,8 +25,10 @@ from services.store import Document
 
 FORMAT = "roost-archive"
 VERSION = 1
-LARGEST = 64 * 1024 * 1024
-"""Bytes of one batch when it is unpacked: more is no archive of ours, whatever it says."""
+LARGEST = 128 * 1024 * 1024
+"""Bytes of one batch when it is unpacked: more is no archive of ours, whatever it says. The largest document that MongoDB
+keeps has up to 96 MB as a text.
+"""
 _CHUNK = 64 * 1024
 _OPTIONS = JSONOptions(json_mode=JSONMode.CANONICAL, tz_aware=True)
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import bson
 from pymongo.errors import BulkWriteError
 
 from hooks.errors import BadRequest, Conflict, NotFound
@@ -25,11 +26,15 @@ from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema
 from services.declaration import TenantDeclaration, check, searched_fields
+from services.entities.registry import BY_COLLECTION
 from services.placement.placements import Placements
-from services.placement.shared import collections
+from services.placement.shared import collections, empty
 from services.store import Document
 
 BATCH = 500
+"""Documents that are read at a time, at most."""
+BATCH_BYTES = 2 * 1024 * 1024
+"""Their size, but for the last of them: whatever they hold, as text they are less than an archive's reader takes."""
 LEFT_OUT = frozenset({"sessions", "api_keys", "account_tokens", "identities", "login_attempts", "oauth_states"})
 """Collections by which somebody could log in: an archive is no key."""
 DECLARED = ("name", "allowed_origins", "require_origin", "limits", "plan", "region", "auth", "services")
@@ -162,6 +167,9 @@ class Backup:
                 if name not in counts:
                     # No collection without its validator, whatever an archive names.
                     await handle.ensure([CollectionSchema(name)])
+                    if name in BY_COLLECTION:
+                        # What the app was made with, such as its first client, gives way to what it had where it was.
+                        await empty(handle.raw[name], app_id)
                 moved = [change(name, _moved(document, source, app_id, fields.get(name, ()))) for document in batch]
                 await _insert(handle.raw[name], moved)
                 counts[name] = counts.get(name, 0) + len(batch)
@@ -214,14 +222,26 @@ async def _batches(collection: Any, app_id: str, after: Any) -> AsyncIterator[li
         if after is not None:
             chosen["_id"] = {"$gt": after}
         try:
-            cursor = collection.find(chosen, sort=[("_id", 1)], limit=BATCH, max_time_ms=10_000)
-            documents: list[Document] = await cursor.to_list()
+            documents = await _read(collection.find(chosen, sort=[("_id", 1)], limit=BATCH, max_time_ms=10_000))
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         if not documents:
             return
         after = documents[-1]["_id"]
         yield documents
+
+
+async def _read(cursor: Any) -> list[Document]:
+    """The documents of a cursor, until they are large enough together."""
+    documents: list[Document] = []
+    size = 0
+    async with cursor:
+        async for document in cursor:
+            documents.append(document)
+            size += len(bson.encode(document))
+            if size >= BATCH_BYTES:
+                break
+    return documents
 
 
 async def _documents(batches: Any, source: str) -> AsyncIterator[tuple[str, list[Document]]]:

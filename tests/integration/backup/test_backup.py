@@ -89,6 +89,21 @@ async def test_what_was_exported_can_be_imported_as_another_app(served: Roost, b
     assert await all_notes(served, "globex") != []
 
 
+async def test_large_documents_make_small_batches(
+    served: Roost, backup: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """O8: what is written can be read again, and neither takes more memory, however large the documents are."""
+    monkeypatch.setattr(module, "BATCH", 500)
+    monkeypatch.setattr(module, "BATCH_BYTES", 10_000)
+    async with connect(served, "acme") as ada:
+        await ada.call("create", "notes", [{"text": "x" * 3000, "n": n} for n in range(100, 120)], {})
+    file = tmp_path / "acme.roost"
+    count = await backup.export("acme", file, silent)
+    assert sum(batch.head.get("collection") == "notes" for batch in read_batches(file)) >= 5
+    assert await backup.fill(file, "acme-two", silent) == count
+    assert await all_notes(served, "acme-two") == await all_notes(served, "acme")
+
+
 async def test_an_archive_holds_no_key_and_nobody_elses_data(served: Roost, backup: Backup, tmp_path: Path) -> None:
     await served.backend.secrets.put("acme", "github", "secret-canary")
     async with connect(served, "acme") as ada:
