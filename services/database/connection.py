@@ -33,6 +33,7 @@ class Connection(asyncio.Protocol):
         "_on_lost",
         "_reply",
         "_transport",
+        "holder",
         "lost",
         "opened",
         "since",
@@ -46,6 +47,8 @@ class Connection(asyncio.Protocol):
         self.opened = opened
         #: The loop's time of the last change between busy and idle.
         self.since = self._loop.time()
+        #: The tenant to which the pool has lent it.
+        self.holder: str | None = None
         #: Done when the transport is closed.
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self._transport = opened.transport

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from pymongo.errors import AutoReconnect, NetworkTimeout, PyMongoError, WaitQueueTimeoutError
 
+from hooks.tenant import current_tenant
 from services.database.connection import Connection
 from services.database.handover import Address, Opened
 
@@ -15,12 +18,29 @@ _SWEEP_SECONDS = 0.25
 _IDLE_SECONDS = 60.0
 # As PyMongo: a stampede of handshakes helps nobody.
 _MAX_CONNECTING = 2
+# Half of the pool for one tenant would let its slow commands have all of a small server's processors.
+_SHARES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    deadline: float
+    future: asyncio.Future[Connection]
+
+
+def _holder() -> str | None:
+    """The tenant for whom a connection is wanted; None is the server itself."""
+    try:
+        return current_tenant().id
+    except LookupError:
+        return None
 
 
 class Pool:
     """Lends connections, the one used last first. A connection comes back by itself when its reply is there.
 
-    One command is in flight per connection: a slow one delays no other, and no other tenant.
+    One command is in flight per connection: a slow one delays no other. A tenant has a quarter of the connections at most,
+    so that others get one however long its commands take (PO-3); those who wait take turns, tenant by tenant.
     """
 
     def __init__(
@@ -36,11 +56,13 @@ class Pool:
         self.address = address
         self._connect = connect
         self._size = size
+        self._share = max(1, size // _SHARES)
         self._wait_seconds = wait_seconds
         self._reply_seconds = reply_seconds
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._waiting: deque[tuple[float, asyncio.Future[Connection]]] = deque()
+        self._held: dict[str, int] = {}
+        self._waiting: dict[str | None, deque[_Waiter]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._retired = False
         self._loop = asyncio.get_running_loop()
@@ -52,10 +74,14 @@ class Pool:
         return self._retired and not self._open and not self._connecting
 
     def take(self) -> Connection | None:
-        """An idle connection, if there is one."""
+        """An idle connection, if there is one and the current tenant may have it."""
+        holder = _holder()
+        if holder is not None and self._held.get(holder, 0) >= self._share:
+            return None
         while self._idle:
             connection = self._idle.pop()
             if connection.usable:
+                self._lend(connection, holder)
                 return connection
         return None
 
@@ -69,7 +95,8 @@ class Pool:
         if self._retired:
             raise AutoReconnect("the server is no longer the primary")
         future: asyncio.Future[Connection] = self._loop.create_future()
-        self._waiting.append((self._loop.time() + self._wait_seconds, future))
+        waiter = _Waiter(self._loop.time() + self._wait_seconds, future)
+        self._waiting.setdefault(_holder(), deque()).append(waiter)
         self._grow()
         try:
             return await future
@@ -99,27 +126,66 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
 
+    def _lend(self, connection: Connection, holder: str | None) -> None:
+        connection.holder = holder
+        if holder is not None:
+            self._held[holder] = self._held.get(holder, 0) + 1
+
+    def _take_back(self, connection: Connection) -> None:
+        holder, connection.holder = connection.holder, None
+        if holder is not None:
+            left = self._held[holder] - 1
+            if left:
+                self._held[holder] = left
+            else:
+                del self._held[holder]
+
     def _give(self, connection: Connection) -> None:
+        self._take_back(connection)
         if not connection.usable:
             return
-        while self._waiting:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_result(connection)
-                return
-        if self._retired:
+        if self._waiting and (turn := self._next_turn()) is not None:
+            holder, waiter = turn
+            self._lend(connection, holder)
+            waiter.future.set_result(connection)
+        elif self._retired:
             connection.close(AutoReconnect("the pool is retired"))
         else:
             self._idle.append(connection)
 
+    def _next_turn(self) -> tuple[str | None, _Waiter] | None:
+        """Who waits and may have a connection: of the tenant whose turn it is, which then goes to the end."""
+        for holder in [*self._waiting]:
+            if not self._room(holder):
+                continue
+            queue = self._waiting.pop(holder)
+            while queue:
+                waiter = queue.popleft()
+                if not waiter.future.done():
+                    if queue:
+                        self._waiting[holder] = queue
+                    return holder, waiter
+        return None
+
+    def _room(self, holder: str | None) -> int:
+        """How many connections a tenant may have more; the server's own work is not counted."""
+        return self._size if holder is None else self._share - self._held.get(holder, 0)
+
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
+        self._take_back(connection)
         if connection in self._idle:
             self._idle.remove(connection)
+        if self._idle and self._waiting:
+            # Its tenant may have another one now.
+            self._give(self._idle.pop())
         self._grow()
 
     def _grow(self) -> None:
-        wanted = min(len(self._waiting), _MAX_CONNECTING) - len(self._connecting)
+        if not self._waiting:
+            return
+        ready = sum(min(len(queue), self._room(holder)) for holder, queue in self._waiting.items())
+        wanted = min(ready, _MAX_CONNECTING) - len(self._connecting)
         room = self._size - len(self._open) - len(self._connecting)
         for _ in range(min(wanted, room)):
             task = self._loop.create_task(self._add())
@@ -146,17 +212,20 @@ class Pool:
         self._grow()
 
     def _fail_waiting(self, error: BaseException) -> None:
-        while self._waiting:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(error)
+        waiting, self._waiting = self._waiting, {}
+        for waiter in itertools.chain.from_iterable(waiting.values()):
+            if not waiter.future.done():
+                waiter.future.set_exception(error)
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        while self._waiting and self._waiting[0][0] <= now:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(WaitQueueTimeoutError("all connections stayed busy"))
+        for holder, queue in [*self._waiting.items()]:
+            while queue and queue[0].deadline <= now:
+                waiter = queue.popleft()
+                if not waiter.future.done():
+                    waiter.future.set_exception(WaitQueueTimeoutError("all connections stayed busy"))
+            if not queue:
+                del self._waiting[holder]
         for connection in tuple(self._open):
             if connection.busy and now - connection.since > self._reply_seconds:
                 connection.close(NetworkTimeout("no reply in time"))

@@ -1,0 +1,87 @@
+"""A tenant that makes noise, as a process of its own: `python -m tests.load.noise URL APP KIND SECONDS` tells its answers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import socketio.exceptions
+
+from tests.support.client import CallError, Client, connect, outcome
+
+SOCKETS = 8
+SLOW = {"$or": [{"text": {"$ne": f"x{number}"}, "n": {"$gt": 10**6 + number}} for number in range(15)]}
+"""A query for which every record has to be looked at, fifteen times, and nothing is found."""
+
+
+@dataclass
+class Noise:
+    """Who makes it: the server and the app, and until when."""
+
+    url: str
+    app: str
+    until: float
+    answers: Counter[str] = field(default_factory=Counter)
+
+    async def repeat(self, act: Callable[[], Awaitable[Any]], pause: float) -> None:
+        """Does the same again and again."""
+        while time.monotonic() < self.until:
+            try:
+                answer = await act()
+            except (TimeoutError, socketio.exceptions.SocketIOError, OSError) as error:
+                answer = error
+            code = str(answer.code) if isinstance(answer, CallError) else type(answer).__name__
+            self.answers["fine" if not isinstance(answer, Exception) else code] += 1
+            await asyncio.sleep(pause)
+
+    async def over_sockets(self, act: Callable[[Client], Awaitable[Any]], at_once: int, pause: float) -> None:
+        """Does something on each of some sockets, so many times at once."""
+        async with AsyncExitStack() as stack:
+            clients = [await stack.enter_async_context(connect(self, self.app)) for _ in range(SOCKETS)]
+            acts = [partial(act, client) for client in clients]
+            await asyncio.gather(*(self.repeat(one, pause) for one in acts for _ in range(at_once)))
+
+    async def calls(self) -> None:
+        """About 500 calls a second, of which the limit admits 50."""
+        await self.over_sockets(lambda client: outcome(client, "find", "notes", {"$limit": 1}), 4, 0.064)
+
+    async def events(self) -> None:
+        """Writes that all of the app's sockets hear of, beyond what it may send."""
+        await self.over_sockets(lambda client: outcome(client, "create", "loud", {"text": "x"}), 2, 0.03)
+
+    async def logins(self) -> None:
+        """Logins by wrong passwords."""
+        data = {"strategy": "local", "username": "somebody", "password": "wrong-one"}
+        await self.over_sockets(lambda client: outcome(client, "create", "authentication", data), 2, 0.05)
+
+    async def slow(self) -> None:
+        """Queries that look at everything, 256 at once."""
+        await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 32, 0.0)
+
+    async def connections(self) -> None:
+        """Handshakes, twenty at once, of which the limit admits five."""
+
+        async def come() -> None:
+            async with connect(self, self.app):
+                await asyncio.sleep(0.2)
+
+        await asyncio.gather(*(self.repeat(come, 0.05) for _ in range(20)))
+
+
+async def main(url: str, app: str, kind: str, seconds: str) -> None:
+    """Makes noise of a kind for a while."""
+    noise = Noise(url, app, time.monotonic() + float(seconds))
+    await getattr(noise, kind)()
+    sys.stdout.write(json.dumps(noise.answers))
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))
