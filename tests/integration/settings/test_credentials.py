@@ -9,14 +9,15 @@ from typing import Any
 import aiohttp
 import pytest
 import pytest_asyncio
-from bson import ObjectId
 
 from hooks.permission import TENANT_LEVEL
 from server.main import Roost
+from services.entities.records import Entities
+from services.entities.registry import CONNECTIONS
 from services.protection import SyncCapability
 from tests.integration.oauth.browser import Browser, PageError, fragment, who
 from tests.integration.settings.people import new_app, operator, person, tenant_of
-from tests.support.client import Client, Rest, fresh
+from tests.support.client import Client, Rest, fresh, until
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
 from tests.support.roost import CONTROL_PLANE, start_roost
 from tests.support.tripwire import Tripwire
@@ -101,7 +102,7 @@ async def test_an_app_signs_in_by_what_the_control_plane_shares(
     database = house.backend.deployment.client[house.settings.database]
     assert await database["users"].count_documents({"app_id": app}) == 2
     async with administrator(house, app) as ada:
-        (shown,) = (await ada.call("find", "connections"))["data"]
+        (shown,) = (await ada.call("find", "connections", {"name": "company"}))["data"]
         assert shown.get("secrets", {}) == {}
         one = await ada.call("get", "connections", shown["_id"])
         assert one == {**shown, "secrets": {"client_secret": {"set": True, "source": "control_plane"}}}
@@ -137,7 +138,7 @@ async def test_an_apps_own_registration_is_its_own(
     app = await app_with(house, options=registration(provider)["options"], secrets={"client_secret": SECRET})
     assert "access_token" in fragment(await browser.sign_in(app, "company"), HOME)
     async with administrator(house, app) as ada:
-        (shown,) = (await ada.call("find", "connections"))["data"]
+        (shown,) = (await ada.call("find", "connections", {"name": "company"}))["data"]
         assert shown["secrets"] == {"client_secret": {"set": True, "source": "own", "hint": SECRET[-4:]}}
 
 
@@ -169,19 +170,24 @@ async def test_the_counterpart_is_the_source_or_the_only_one(
     await hub.call("create", "connections", registration(provider, secrets={"client_secret": "wrong"}))
     app = await app_with(house)
     assert await trouble(browser, app) == 503
-    tenant = await tenant_of(house, app)
-    copies = house.backend.isolation.copies(tenant, "connections", SyncCapability())
-    copy = {"name": "copied", "strategy": "oidc", "is_system": True, "source_id": first["_id"], "source_rev": 1}
-    await copies.insert([{"_id": ObjectId(), **copy}])
-    assert "access_token" in fragment(await browser.sign_in(app, "copied"), HOME)
     async with administrator(house, app) as ada:
-        (found,) = (await ada.call("find", "connections", {"name": "copied"}))["data"]
+        chosen = {"source_id": first["_id"]}
+        copies = Entities(house.backend.isolation).of(await tenant_of(house, app), CONNECTIONS)
+
+        async def is_copied() -> bool:
+            return await copies.count(chosen) == 1
+
+        await until(is_copied)
+        name = first["name"]
+        assert "access_token" in fragment(await browser.sign_in(app, name), HOME)
+        (found,) = (await ada.call("find", "connections", {"name": name}))["data"]
+        assert "client_id" not in str(found)
         await ada.call("create", "connection-overrides", {"connection_id": found["_id"], "enabled": False})
         with pytest.raises(PageError):
-            await browser.begin(app, "copied")
+            await browser.begin(app, name)
     await hub.call("remove", "connections", first["_id"])
     with pytest.raises(PageError):
-        await browser.begin(app, "copied")
+        await browser.begin(app, name)
 
 
 async def test_scopes_are_added_where_the_owner_allows_it(
@@ -192,7 +198,7 @@ async def test_scopes_are_added_where_the_owner_allows_it(
     made = await hub.call("create", "connections", registration(provider))
     app = await app_with(house, options={"extra_scopes": True})
     async with administrator(house, app) as ada:
-        (own,) = (await ada.call("find", "connections"))["data"]
+        (own,) = (await ada.call("find", "connections", {"name": "company"}))["data"]
         await ada.call("create", "connection-overrides", {"connection_id": own["_id"], "scopes": ["calendar"]})
     assert "calendar" not in await browser.begin(app, "company")
     await hub.call("patch", "connections", made["_id"], {"options": {**options, "extra_scopes": True}})
@@ -230,8 +236,14 @@ async def test_scopes_of_a_copy_are_the_copys(house: Roost, hub: Client) -> None
     )
     app = await new_app(house)
     copies = house.backend.isolation.copies(await tenant_of(house, app), "resource_servers", SyncCapability())
-    copy = {"identifier": "urn:shop", "scopes": [{"value": "read:a"}], "is_system": True, "source_id": original["_id"]}
-    await copies.insert([{"_id": ObjectId(), "source_rev": 1, **copy}])
+    chosen = {"source_id": original["_id"]}
+
+    async def is_copied() -> bool:
+        return await copies.count(chosen) == 1
+
+    await until(is_copied)
+    # As it is until the sync has come, or while it is held up.
+    await copies.update_many(chosen, {"$set": {"scopes": [{"value": "read:a"}]}})
     async with administrator(house, app) as ada:
-        (found,) = (await ada.call("find", "resource-servers"))["data"]
+        (found,) = (await ada.call("find", "resource-servers", {"identifier": "urn:shop"}))["data"]
         assert found["scopes"] == [{"value": "read:a"}]
