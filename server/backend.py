@@ -161,9 +161,15 @@ class Backend:
 
     def _moves(self, deployment: Deployment, database: str) -> Moves:
         entries = MoveEntries(deployment, database=database)
-        switch = Switch(entries, self.nodes)
         control = self.control
-        MoveSteps(self.tenants, entries, self.placements, switch, self.audit).hand_in(control.sagas)
+        MoveSteps(
+            self.tenants,
+            control.operations,
+            entries,
+            placements=self.placements,
+            switch=Switch(entries, self.nodes),
+            audit=self.audit,
+        ).hand_in(control.sagas)
         return Moves(
             self.tenants,
             control.operations,

@@ -22,6 +22,7 @@ from services.control.moves.entry import COPYING, DONE, Entries, Migration
 from services.control.moves.switch import Switch
 from services.control.moves.tail import Tail, open_tail
 from services.control.moves.target import bring_about, estimate, inspect, missing_indexes
+from services.control.operations import Operations
 from services.control.sagas import FINALIZE, PROMOTE, Sagas, Step, Work
 from services.control.schemas import schemas_of
 from services.control.tenants import FROZEN, Tenants
@@ -42,9 +43,17 @@ class MoveSteps:
     """Copies, follows, switches, and at last purges what was left."""
 
     def __init__(
-        self, tenants: Tenants, entries: Entries, placements: Placements, switch: Switch, audit: Audit
+        self,
+        tenants: Tenants,
+        operations: Operations,
+        entries: Entries,
+        *,
+        placements: Placements,
+        switch: Switch,
+        audit: Audit,
     ) -> None:
         self._tenants = tenants
+        self._operations = operations
         self._entries = entries
         self._placements = placements
         self._switch = switch
@@ -79,19 +88,19 @@ class MoveSteps:
         if move is None or move.operation != work.operation.id:
             # A secret that the preflight has made has raised the epoch since the step began.
             tenant = await self._tenants.get(work.tenant.id) or work.tenant
-            await self._entries.begin(tenant, work.operation.id, Placement(**work.operation.notes["target"]))
+            await self._entries.begin(tenant, work.operation.id, Placement(**(await self._notes(work))["target"]))
 
     async def _copy(self, work: Work) -> None:
         """From where the changes are to be followed is recorded before the first record is read."""
         if await self._is_past(work, COPYING):
             return
         async with self._pair(work) as pair:
-            token = work.operation.notes.get("token")
+            token = (await self._notes(work)).get("token")
             if token is None:
                 async with open_tail(pair, None) as tail:
                     token = tail.token
                 await work.note(token=token)
-            done: dict[str, Any] = dict(work.operation.notes.get("copied", {}))
+            done: dict[str, Any] = dict((await self._notes(work)).get("copied", {}))
             for name in await pair.names():
                 if name not in done:
                     outcome = await pair.make_equal(name)
@@ -197,7 +206,7 @@ class MoveSteps:
     @asynccontextmanager
     async def _tail(self, work: Work, pair: Pair) -> AsyncIterator[Tail]:
         """The tail from where it was left; from now on if that is too long ago, for the switch looks at everything again."""
-        token: Mapping[str, Any] | None = work.operation.notes.get("token")
+        token: Mapping[str, Any] | None = (await self._notes(work)).get("token")
         async with AsyncExitStack() as stack:
             try:
                 tail = await stack.enter_async_context(open_tail(pair, token))
@@ -221,6 +230,11 @@ class MoveSteps:
         if move.tenant.placement == (move.source if move.phase == DONE else move.target):
             raise Conflict("What would be purged is where the app's data is")
         return move
+
+    async def _notes(self, work: Work) -> Mapping[str, Any]:
+        """What the steps so far have recorded: the operation that a step gets may be from before that."""
+        found = await self._operations.get(work.operation.id)
+        return work.operation.notes if found is None else found.notes
 
     async def _is_past(self, work: Work, phase: str) -> bool:
         move = await self._entries.read(work.tenant.id)

@@ -37,6 +37,8 @@ async def move(roost: Roost, app_id: str, model: str) -> Operation:
         await roost.backend.secrets.put(app_id, "mongodb", CLUSTERS.uri("own"))
     moved = await ended(roost, await roost.backend.moves.promote(app_id, TO[model]))
     assert moved.state == SUCCEEDED, moved.error
+    # At the first attempt: what fails and is tried again would be hidden by the patience of operations.
+    assert moved.attempts == 0, moved.steps
     return moved
 
 
