@@ -210,6 +210,15 @@ async def test_a_changed_claim_breaks_the_signature(world: World) -> None:
     }
 
 
+async def test_the_audience_of_a_tenant_follows_from_its_id(world: World) -> None:
+    """CP-7: whatever its name; and a tenant's tokens are for nobody else."""
+    _, acme = await world.tokens.issue(ACME, "ada")
+    _, renamed = await world.tokens.issue(Tenant(id="acme", name="Another name"), "ada")
+    _, globex = await world.tokens.issue(GLOBEX, "ada")
+    assert acme["aud"] == renamed["aud"] == "urn:roost:tenant:acme"
+    assert globex["aud"] == "urn:roost:tenant:globex"
+
+
 async def test_another_audience_or_issuer_is_named(world: World) -> None:
     body = await world.refused(await world.sign({**world.payload, "aud": "urn:roost:tenant:globex"}))
     assert body["message"] == "jwt audience invalid. expected: urn:roost:tenant:acme"
