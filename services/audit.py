@@ -37,7 +37,11 @@ AUDIT_RULES: Mapping[str, Rule] = {"find": {"permission": "admin"}, "get": {"per
 
 DAYS = 90
 MOST_WAITING = 10_000
+PER_TENANT = 2_000
+"""Of them, those of one tenant: whoever fills his log, or whose database is away, takes nobody else's place."""
 BATCH = 200
+AT_ONCE = 16
+"""Tenants whose entries are written at the same time."""
 TRIES = 5
 _DAY = 86_400.0
 _LONGEST = 256
@@ -73,8 +77,11 @@ class Audit:
         self._most = most
         self._pause = pause
         self._clock = clock
-        self._waiting: deque[tuple[Tenant, Record]] = deque()
-        self._writer: asyncio.Task[None] | None = None
+        self._waiting: dict[str, deque[tuple[Tenant, Record]]] = {}
+        self._count = 0
+        """Entries that are not written yet, of all tenants."""
+        self._writers: dict[str, asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self.dropped = 0
         """Entries that were lost because too many waited, or the database would not take them."""
 
@@ -93,7 +100,8 @@ class Audit:
 
         `params` are those of the call. Nothing secret may be among what is given.
         """
-        if len(self._waiting) >= self._most:
+        own = self._waiting.get(tenant.id)
+        if self._count >= self._most or (own is not None and len(own) >= PER_TENANT):
             self._drop(1, "too many wait")
             return
         entry = self._entry(event, datetime.fromtimestamp(self._clock(), UTC), details)
@@ -103,9 +111,11 @@ class Audit:
         if params is not None:
             entry["address"] = params.address or None
             entry["user_agent"] = printable(params.headers.get("user-agent", "")) or None
-        self._waiting.append((tenant, entry))
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.create_task(self._write_all(), name="audit")
+        if own is None:
+            own = self._waiting[tenant.id] = deque()
+            self._writers[tenant.id] = asyncio.create_task(self._write_all(tenant.id, own), name="audit")
+        own.append((tenant, entry))
+        self._count += 1
 
     async def complete(self, tenant: Tenant, happenings: Sequence[Happening]) -> None:
         """Writes those that are not in the tenant's log yet, each once whoever asks for it, and not past their time."""
@@ -123,20 +133,20 @@ class Audit:
 
     async def settled(self) -> None:
         """Returns when no entry waits."""
-        while self._writer is not None and not self._writer.done():
-            await asyncio.wait([self._writer])
+        while self._writers:
+            await asyncio.wait([*self._writers.values()])
 
     async def stop(self, grace: float = 5.0) -> None:
         """Gives what waits `grace` seconds to be written, and drops the rest."""
-        writer = self._writer
-        if writer is None or writer.done():
-            return
-        await asyncio.wait([writer], timeout=grace)
-        if not writer.done():
+        if self._writers:
+            await asyncio.wait([*self._writers.values()], timeout=grace)
+        left = [*self._writers.values()]
+        for writer in left:
             writer.cancel()
-            await asyncio.gather(writer, return_exceptions=True)
-            self._drop(len(self._waiting), "the server stops")
-            self._waiting.clear()
+        await asyncio.gather(*left, return_exceptions=True)
+        if left:
+            self._drop(self._count, "the server stops")
+            self._count = 0
 
     def _entry(self, event: str, at: datetime, details: Mapping[str, Any] | None) -> Record:
         return {
@@ -152,26 +162,27 @@ class Audit:
             "expires_at": at + timedelta(seconds=self._days * _DAY),
         }
 
-    async def _write_all(self) -> None:
-        while self._waiting:
-            tenant = self._waiting[0][0]
-            batch: list[Record] = []
-            while self._waiting and len(batch) < BATCH and self._waiting[0][0].id == tenant.id:
-                batch.append(self._waiting.popleft()[1])
-            try:
-                await self._write(tenant, batch)
-            except asyncio.CancelledError:
-                self._waiting.extendleft((tenant, entry) for entry in reversed(batch))
-                raise
-            except Exception as error:
-                # The type alone: a message may hold what belongs in no log.
-                self._drop(len(batch), type(error).__name__)
+    async def _write_all(self, app_id: str, own: deque[tuple[Tenant, Record]]) -> None:
+        try:
+            while own:
+                tenant = own[0][0]
+                batch = [own.popleft()[1] for _ in range(min(BATCH, len(own)))]
+                count = len(batch)
+                try:
+                    await self._write(tenant, batch)
+                except Exception as error:
+                    # The type alone: a message may hold what belongs in no log.
+                    self._drop(len(batch), type(error).__name__)
+                self._count -= count
+        finally:
+            del self._waiting[app_id], self._writers[app_id]
 
     async def _write(self, tenant: Tenant, batch: list[Record]) -> None:
         collection = self._isolation.collection(tenant, COLLECTION)
         for left in reversed(range(TRIES)):
             try:
-                await collection.insert([dict(entry) for entry in batch])
+                async with self._turns:
+                    await collection.insert([dict(entry) for entry in batch])
             except Conflict:
                 # A try before this one has written a part of them; the insertion stops at the first that is there.
                 del batch[0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,12 +12,14 @@ from hooks.context import Params
 from hooks.errors import MethodNotAllowed, Unavailable
 from hooks.tenant import Placement, Tenant
 from services.application import Application
-from services.audit import AUDIT_RULES, COLLECTION, PATH, Audit, AuditLogService
+from services.audit import AUDIT_RULES, COLLECTION, PATH, PER_TENANT, Audit, AuditLogService
 from services.isolation import Isolation
 from services.memory import MemoryCollection, MemoryStore
 from services.store import Collection, Document, Namespace
+from tests.support.client import until
 
 ACME = Tenant("acme", "Acme")
+STUCK = Tenant("stuck", "Stuck", placement=Placement(database="stuck"))
 ELSEWHERE = Tenant("lost", "Lost", placement=Placement(cluster="unknown"))
 
 
@@ -42,6 +45,20 @@ class ShakyStore(MemoryStore):
 
     def collection(self, namespace: Namespace) -> Collection:
         return self.shaky
+
+
+class Stuck(MemoryCollection):
+    """Never answers."""
+
+    async def insert(self, documents: Sequence[Document]) -> None:
+        await asyncio.Event().wait()
+
+
+class StuckStore(MemoryStore):
+    """Has a database that never answers."""
+
+    def collection(self, namespace: Namespace) -> Collection:
+        return Stuck(namespace) if namespace.database == "stuck" else super().collection(namespace)
 
 
 async def entries(isolation: Isolation, tenant: Tenant = ACME) -> list[Any]:
@@ -80,6 +97,25 @@ async def test_a_tenant_that_cannot_be_reached_is_in_nobodys_way() -> None:
     await audit.settled()
     assert [entry["event"] for entry in await entries(isolation)] == ["kept"]
     assert audit.dropped == 1
+
+
+async def test_a_database_that_does_not_answer_holds_up_nobody_and_takes_nobodys_place() -> None:
+    """One app's log, flooded or out of reach, costs no other app an entry."""
+    isolation = Isolation(StuckStore())
+    audit = Audit(isolation)
+    for n in range(PER_TENANT + 10):
+        audit.add(STUCK, f"lost-{n}")
+    assert 0 < audit.dropped <= 10
+    dropped = audit.dropped
+    audit.add(ACME, "kept")
+
+    async def is_kept() -> bool:
+        return bool(await entries(isolation))
+
+    await until(is_kept)
+    assert audit.dropped == dropped
+    await audit.stop(grace=0)
+    assert audit.dropped == PER_TENANT + 10, "what waits when the server stops is counted"
 
 
 async def test_entries_that_are_there_already_do_not_keep_out_the_others() -> None:
