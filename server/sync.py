@@ -36,7 +36,8 @@ class Syncing:
         self._sync = backend.sync
         self._sync.on_change(self._tell)
         for entity in ORDER:
-            app.service(entity.paths[0]).add_hooks(sync_hooks(self._sync))
+            offered = app.service(entity.paths[0])
+            offered.add_hooks(sync_hooks(self._sync, offered.emit))
         service = sync_status.SyncStatusService(self._sync, self._begin)
         app.use(sync_status.PATH, service, methods=sync_status.METHODS, rules=sync_status.RULES, hooks=QUIET)
         jobs.handle(RUN, self._work, control=True, timeout=LONGEST_RUN)

@@ -9,10 +9,13 @@ from typing import Any, Final
 
 from hooks.context import Params, Record
 from hooks.errors import BadRequest, Forbidden, NotFound
-from hooks.rules import Rule
+from hooks.permission import effective
+from hooks.rules import Rule, permissions_of
 from hooks.schema import Schema
 from hooks.tenancy import asked
 from services.base import Service
+from services.control.services.tenants import READ as READ_TENANTS
+from services.control.services.tenants import UPDATE as UPDATE_TENANTS
 from services.control.sync.engine import Sync
 from services.control.sync.model import NAMES, TYPES
 from services.control.sync.state import Status, shown
@@ -83,7 +86,7 @@ class SyncStatusService(Service):
             chosen[field] = value
         if query.sort:
             raise BadRequest("Rows are sorted by app, type and original")
-        if not params.tenant.is_control_plane:
+        if not _is_about_all(params, READ_TENANTS):
             if chosen.get("target", params.tenant.id) != params.tenant.id:
                 return {"total": 0, "limit": query.limit or 0, "skip": query.skip, "data": [], "oldest_unsynced": 0}
             chosen["target"] = params.tenant.id
@@ -105,7 +108,7 @@ class SyncStatusService(Service):
             NotFound: there is none, or it is another app's.
         """
         if isinstance(id, str):
-            own = params.tenant.is_control_plane
+            own = _is_about_all(params, READ_TENANTS)
             rows = await self._sync.state.find({"_id": id} if own else {"_id": id, "target": params.tenant.id}, limit=1)
             if rows:
                 return shown(rows[0])
@@ -126,8 +129,9 @@ class SyncStatusService(Service):
         if faults := _ASKED.check(data, whole=True):
             raise BadRequest("validation failed", errors=[*faults])
         entity, dry_run = data.get("entity", ""), data.get("dry_run", False)
-        wanted = data.get("tenant_id", EVERYBODY if params.tenant.is_control_plane else params.tenant.id)
-        if not params.tenant.is_control_plane and wanted != params.tenant.id:
+        about_all = _is_about_all(params, UPDATE_TENANTS)
+        wanted = data.get("tenant_id", EVERYBODY if about_all else params.tenant.id)
+        if not about_all and wanted != params.tenant.id:
             raise Forbidden("An app compares itself alone")
         if wanted == EVERYBODY:
             if data.keys() & {"source_id", "adopt"}:
@@ -151,3 +155,16 @@ class SyncStatusService(Service):
             "state": "done",
             "counts": account.counts,
         }
+
+
+def _is_about_all(params: Params, permission: str) -> bool:
+    """Whether a call is about all apps: in the control plane, by who may see or change apps as such (CP-12).
+
+    Raises:
+        Forbidden: in the control plane, by somebody else.
+    """
+    if not params.tenant.is_control_plane:
+        return False
+    if params.provider is not None and permission not in effective(permissions_of(params.user)):
+        raise Forbidden(f"This needs the permission {permission}")
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
 
 from hooks.chain import Next
@@ -16,12 +16,14 @@ from services.entities.options import take_option
 from services.registration import HooksByKind
 
 WAIT: Final = "$wait"
-PERMISSION: Final = "create:tenant_operations"
-"""What a caller must hold who waits."""
+PERMISSIONS: Final = frozenset({"create:tenant_operations", "read:tenants"})
+"""What a caller must hold who waits: the answer names every app."""
+Emit = Callable[..., Awaitable[None]]
+"""`emit(event, record, *, tenant)`: tells the tenant's clients of an event of the service."""
 _WRITING: Final = ("create", "update", "patch", "remove")
 
 
-def sync_hooks(sync: Sync) -> HooksByKind:
+def sync_hooks(sync: Sync, emit: Emit) -> HooksByKind:
     """Adds `sync: {event_id, targets}` to what the control plane's own calls answer; with `$wait=sync` each tenant's result."""
 
     async def tell(context: HookContext, next: Next) -> None:
@@ -39,6 +41,10 @@ def sync_hooks(sync: Sync) -> HooksByKind:
         sync.outbox.news.set()
         shown: dict[str, object] = {"event_id": [*told.events][-1], "targets": await sync.targets.count()}
         if told.wait:
+            if context.event is not None:
+                # What each app has to say is for the caller, and not for whoever may read what he has written.
+                event, context.event = context.event, None
+                await emit(event, {**context.result, "sync": dict(shown)}, tenant=context.tenant)
             shown["results"] = await sync.settled(told)
         context.result = {**context.result, "sync": shown}
 
@@ -46,8 +52,8 @@ def sync_hooks(sync: Sync) -> HooksByKind:
         told, params = listened(), context.params
         if told is None or not told.wait or params.provider is None:
             return
-        if PERMISSION not in effective(permissions_of(params.user)):
-            raise Forbidden(f"Only who holds '{PERMISSION}' waits for the sync")
+        if missing := PERMISSIONS - effective(permissions_of(params.user)):
+            raise Forbidden(f"Only who holds '{min(missing)}' waits for the sync")
 
     return {
         "around": {method: [tell] for method in _WRITING},

@@ -34,7 +34,7 @@ from tests.integration.sync.people import (
     refusal,
     tenant,
 )
-from tests.support.client import PASSWORD, Caller, Client, fresh, rest, until
+from tests.support.client import PASSWORD, Caller, Client, connect, fresh, rest, until
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -302,6 +302,28 @@ async def test_only_managers_wait(served: Roost) -> None:
         assert (await refusal(http, "create", "roles", {"name": name}, WAIT)).code == 403
         role = await http.call("create", "roles", {"name": name})
         assert role["rev"] == 1
+
+
+async def test_who_sees_no_apps_learns_nothing_of_them_by_the_sync(served: Roost) -> None:
+    """CP-12: who administers the control plane itself sees no list of apps, and hears none in events."""
+    name = fresh("reader")
+    async with (
+        rest(served, CONTROL_PLANE) as http,
+        connect(served, CONTROL_PLANE) as socket,
+        manager(served) as root,
+    ):
+        await http.call("create", "users", {"username": name, "password": PASSWORD})
+        await grant(served.backend.isolation, await tenant(served, CONTROL_PLANE), name, "tenant:admin")
+        await http.login(name)
+        await socket.login(name)
+        for call in (("find", {}), ("get", f"{NORTH}:roles:x"), ("create", {"tenant_id": NORTH})):
+            assert (await refusal(http, call[0], "sync-status", *call[1:])).code == 403
+        assert (await refusal(http, "create", "roles", {"name": fresh("unwaited")}, WAIT)).code == 403
+        role = await root.call("create", "roles", {"name": fresh("heard")}, WAIT)
+        assert role["sync"]["results"]
+        event = await socket.next_event()
+        assert (event.name, event.record["_id"]) == ("roles created", role["_id"])
+        assert event.record["sync"].keys() == {"event_id", "targets"}
 
 
 async def test_a_new_app_has_everything_before_it_is_ready(served: Roost) -> None:
