@@ -148,6 +148,8 @@ class ConnectionsService(EntityService):
         strategy = old["strategy"]
         _check(strategy, data.get("options", {}), given)
         known = old.get(SECRETS, {})
+        if "options" in data or whole:
+            _check_destination(strategy, old.get("options", {}), data.get("options", {}), known.keys() - given.keys())
         for name, value in given.items():
             if value is not None and _is_mask(value.get_secret_value(), known.get(name, {}).get("hint")):
                 raise BadRequest(f"secrets: '{name}' is what is shown in its place, and no secret")
@@ -221,6 +223,17 @@ def _seal(context: HookContext) -> None:
 def _check(strategy: str, options: Mapping[str, Any], secrets: Mapping[str, Any]) -> None:
     check_options(strategy, options)
     check_secret_names(strategy, secrets)
+
+
+def _check_destination(strategy: str, old: Mapping[str, Any], new: Mapping[str, Any], kept: Any) -> None:
+    """Secrets that stay go where they went before: who names another address has to know them.
+
+    Raises:
+        BadRequest: one would be shown to another server.
+    """
+    moved = any(old.get(name) != new[name] for name in STRATEGIES[strategy].addresses if name in new)
+    if moved and kept:
+        raise BadRequest(f"secrets: '{min(kept)}' must be given again: it would be shown to another server")
 
 
 def _is_mask(value: str, hint: str | None) -> bool:

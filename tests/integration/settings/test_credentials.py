@@ -16,7 +16,7 @@ from services.entities.records import Entities
 from services.entities.registry import CONNECTIONS
 from services.protection import SyncCapability
 from tests.integration.oauth.browser import Browser, PageError, fragment, who
-from tests.integration.settings.people import new_app, operator, person, tenant_of
+from tests.integration.settings.people import new_app, operator, person, refusal, tenant_of
 from tests.support.client import Client, Rest, fresh, until
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
 from tests.support.roost import CONTROL_PLANE, start_roost
@@ -247,3 +247,18 @@ async def test_scopes_of_a_copy_are_the_copys(house: Roost, hub: Client) -> None
     async with administrator(house, app) as ada:
         (found,) = (await ada.call("find", "resource-servers", {"identifier": "urn:shop"}))["data"]
         assert found["scopes"] == [{"value": "read:a"}]
+
+
+async def test_a_secret_that_stays_goes_to_no_other_server(house: Roost, provider: OpenIdProvider) -> None:
+    """RF-9, RF-10: who changes an address of a registration has to know its secret."""
+    app = await app_with(house, options=registration(provider)["options"], secrets={"client_secret": SECRET})
+    async with administrator(house, app) as ada:
+        (own,) = (await ada.call("find", "connections", {"name": "company"}))["data"]
+        elsewhere = {**own["options"], "issuer": "https://evil.example"}
+        assert (await refusal(ada, "patch", "connections", own["_id"], {"options": elsewhere})).code == 400
+        replaced = {"name": "company", "strategy": "oidc", "options": elsewhere}
+        assert (await refusal(ada, "update", "connections", own["_id"], replaced)).code == 400
+        kept = await ada.call("patch", "connections", own["_id"], {"options": {**own["options"], "prompt": "login"}})
+        assert kept["secrets"] == own["secrets"]
+        known = {"options": elsewhere, "secrets": {"client_secret": "another-secret"}}
+        assert (await ada.call("patch", "connections", own["_id"], known))["options"] == elsewhere
