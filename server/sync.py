@@ -57,7 +57,8 @@ class Syncing:
     async def _see_to_switches(self) -> None:
         """What becomes of the copies of types that were synced before (SY-14)."""
         switches = self._sync.switches
-        off = [name for name in TYPES if name != "role_permissions" and not switches.has(name)]
+        # With the roles goes what they allow.
+        off = [name for name in TYPES if not switches.has(name) and (name != "role_permissions" or switches.roles)]
         left = [name for name in off if await self._sync.state.count({"entity": name, "status": "synced"})]
         if not left:
             return

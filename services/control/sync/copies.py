@@ -119,7 +119,8 @@ class Copies:
             if found is None:
                 continue
             outcome = found
-            if dry_run or outcome.done not in ("created", "removed"):
+            if dry_run or outcome.done not in ("created", "removed") or outcome.status is Status.REMOVED:
+                # What was deleted never comes back.
                 return outcome
             again, now = await source.look_again(entity, id), await self._targets.get(target.id)
             if now is None or self.wants(now, entity, again) == (outcome.done == "created"):

@@ -87,7 +87,7 @@ class Mending:
                         outcome = await self.one(source, target, item)
                         left.remove(item)
                         account.add(item, outcome)
-                        left += [more for more in await self._after(source, item, outcome) if more not in left]
+                        left += [more for more in await self.after(source, item, outcome) if more not in left]
             except FeathersError as error:
                 account.fail(left, error.message)
             except TimeoutError:
@@ -129,7 +129,7 @@ class Mending:
                 if self.switches.has(entity):
                     for id in await self._ids(source, target, entity):
                         account.add((entity, id), await self.one(source, target, (entity, id), dry_run=dry_run))
-                elif entity != _SETS and not dry_run:
+                elif not dry_run:
                     await self._switch_off(target, entity, account)
         return account
 
@@ -145,19 +145,25 @@ class Mending:
     async def _switch_off(self, target: Tenant, entity: str, account: Account) -> None:
         """What becomes of the copies of a type that is not synced any more (SY-14)."""
         choice, collection = self.switches.on_disable, self.copies.of(target, entity)
-        if choice == "release":
-            if released := await self.copies.release(target, entity):
-                account.count("released", released)
-            if entity == _ROLES:
-                await self.copies.release(target, _SETS)
+        kept = await collection.find({"is_system": True})
+        if choice == "keep_protected":
+            if kept:
+                account.count("kept", len(kept))
+            return
+        if entity == _SETS:
+            if choice == "remove":
+                await collection.delete_many({"is_system": True})
         elif choice == "remove":
-            for copy in await collection.find({"is_system": True}):
+            for copy in kept:
                 await self.copies.withdraw(target, entity, copy)
-                account.add((entity, copy["source_id"]), Outcome(Status.WITHDRAWN, "removed"))
-        elif kept := await collection.count({"is_system": True}):
-            account.count("kept", kept)
+        if choice == "release":
+            await self.copies.release(target, entity)
+        holders = kept if entity != _SETS else await self.copies.of(target, _ROLES).find({"is_system": True})
+        account.rows += [Row(target.id, entity, holder["source_id"], Status.WITHDRAWN) for holder in holders]
+        if kept:
+            account.count("removed" if choice == "remove" else "released", len(kept))
 
-    async def _after(self, source: Source, item: Item, outcome: Outcome) -> list[Item]:
+    async def after(self, source: Source, item: Item, outcome: Outcome) -> list[Item]:
         """What rests on an entity that has come."""
         entity, id = item
         if outcome.done != "created":

@@ -34,6 +34,8 @@ class PermissionSets:
         roles = self._copies.of(target, ROLES.collection)
         (role,) = await roles.find({"source_id": role_id, "is_system": True}, limit=1) or (None,)
         if role is None:
+            if await roles.count({"name": original["name"], "is_system": {"$ne": True}}):
+                return Outcome(Status.CONFLICT, error="The app has a role of its own by this name")
             return Outcome(Status.DEFERRED, error="The role is not there yet")
         wanted, missing = await self._wanted(source, target, role_id)
         rev = revision(original)
@@ -41,8 +43,14 @@ class PermissionSets:
         if role["source_rev"] <= rev:
             outcome = await self._compare(target, role, wanted, rev, dry_run=dry_run)
         if missing and role["source_rev"] <= rev:
+            if await self._is_own(target, missing):
+                return Outcome(Status.CONFLICT, outcome.done, rev, f"The app has '{missing}' itself")
             return Outcome(Status.DEFERRED, outcome.done, rev, f"The resource server '{missing}' is not there yet")
         return outcome
+
+    async def _is_own(self, target: Tenant, identifier: str) -> bool:
+        servers = self._copies.of(target, RESOURCE_SERVERS.collection)
+        return await servers.count({"identifier": identifier, "is_system": {"$ne": True}}) > 0
 
     async def _wanted(self, source: Source, target: Tenant, role_id: str) -> tuple[dict[_Key, Record], str | None]:
         """The originals by what they allow; and a resource server that should be there, and is not yet."""

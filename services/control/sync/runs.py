@@ -78,10 +78,10 @@ class Runs:
             FeathersError: the tenant's data cannot be had.
         """
         account, source, item = Account(target.id), await self._source(), (entity, source_id)
-        account.add(item, await self._mending.one(source, target, item, adopt=True))
-        if entity == "roles":
-            sets = ("role_permissions", source_id)
-            account.add(sets, await self._mending.one(source, target, sets))
+        outcome = await self._mending.one(source, target, item, adopt=True)
+        account.add(item, outcome)
+        for resting in await self._mending.after(source, item, outcome):
+            account.add(resting, await self._mending.one(source, target, resting))
         await self._state.record(account.rows)
         return account
 

@@ -190,6 +190,28 @@ async def test_what_becomes_of_copies_that_are_not_synced_any_more(mongod: str, 
         await second.drop()
 
 
+async def test_what_becomes_of_permissions_alone(mongod: str) -> None:
+    """SY-1, SY-14: `role_permissions` has a switch of its own: the roles stay, and what they allow goes."""
+    first = await start_roost(mongod, APPS)
+    async with manager(first) as root:
+        role = await root.call("create", "roles", {"name": fresh()}, WAIT)
+        triple = {"rs_identifier": "management", "permission": "read:users"}
+        await root.call("create", f"roles/{role['_id']}/permissions", triple, WAIT)
+    assert len(await copies(first, NORTH, "role_permissions")) == 1
+    await first.stop()
+    wanted = settings_of(role_permissions=False, on_disable="remove")
+    second = await start_roost(mongod, APPS, database=first.settings.database, sync=wanted)
+    try:
+
+        async def is_gone() -> bool:
+            return not await copies(second, NORTH, "role_permissions")
+
+        await until(is_gone)
+        assert len(await copies(second, NORTH, "roles")) == 1
+    finally:
+        await second.drop()
+
+
 @pytest.mark.parametrize("text", ['{"roles": 3}', '{"unknown": true}', '{"at_once": 0}', '{"should_sync": "no"}'])
 def test_the_setting_is_checked(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     """SY-1: each type has a switch, `false` is none at all, permissions follow the roles; mistakes are told."""

@@ -211,13 +211,13 @@ async def test_what_an_app_has_itself_is_never_overwritten(served: Roost, transp
 
 
 async def test_an_app_that_is_renamed_out_of_the_way_gets_the_copy(served: Roost) -> None:
-    """SY-5, SY-12: the next comparison finds that a conflict is over."""
+    """SY-5, SY-7, SY-12: a conflict is over at the next comparison, for the role and for what it allows."""
     name = fresh("blocked")
     async with administrator(served, NORTH) as ada, manager(served) as root:
         own = await ada.call("create", "roles", {"name": name})
         role = await make(root, "roles", name=name)
         dry = await root.call("create", "sync-status", {"tenant_id": NORTH, "entity": "roles", "dry_run": True})
-        assert dry["counts"].get("conflict") == 1
+        assert dry["counts"].get("conflict") == 2
         await ada.call("patch", "roles", own["_id"], {"name": fresh("away")})
         dry = await root.call("create", "sync-status", {"tenant_id": NORTH, "entity": "roles", "dry_run": True})
         assert (dry["counts"]["created"], dry["counts"].get("conflict")) == (1, None)

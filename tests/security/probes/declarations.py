@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from hooks.tenant import tenant_scope
+from services.control.sync.state import Row, Status
 from tests.security.probes.names import ID, Names
 from tests.security.probes.shelves import PATH as SHELVES
 
@@ -99,6 +100,12 @@ async def _operation(side: Side) -> Made:
     found = await side.roost.backend.control.operations.latest(side.names.app)
     assert found is not None
     return {ID: found.id}
+
+
+async def _copy(side: Side) -> Made:
+    row = Row(side.names.app, "roles", side.names.role, Status.CONFLICT, 1, side.names.secret)
+    await side.roost.backend.sync.state.record([row])
+    return {ID: row.id, "source_id": row.source_id}
 
 
 async def _override(side: Side) -> Made:
@@ -216,6 +223,12 @@ PROBES: Mapping[str, Probe] = {
     "rooms": Probe(data=lambda names: {"service": "lobby", "room": names.word}, make=_room, fields=("room",)),
     "tenants": _APP,
     "apps": _APP,
+    "sync-status": Probe(
+        data=lambda names: {"tenant_id": names.app, "entity": "roles"},
+        make=_copy,
+        fields=("source_id",),
+        moving=("oldest_unsynced",),
+    ),
     "tenant-operations": Probe(
         data=lambda names: {"kind": "suspend", "tenant_id": names.app},
         make=_operation,
