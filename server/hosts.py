@@ -19,7 +19,7 @@ from hooks.errors import BadRequest, NotFound, Unavailable
 from hooks.tenant import TENANT_ID, Tenant
 from server.addresses import Addresses
 from server.engine import Request
-from services.application import HostResolver
+from services.composition import HostResolver
 from services.control.catalogue import Catalogue
 
 log = structlog.get_logger()

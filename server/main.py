@@ -18,6 +18,7 @@ from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
 from server.backend import Backend, StartError, check_guards, make_admin, open_backend
 from server.background import Background
+from server.composition import compose
 from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
@@ -168,7 +169,7 @@ class Roost:
         """Starts everything, applies the declaration, and listens.
 
         Raises:
-            StartError: no MongoDB, no master key, a taken port, or a module that does not configure.
+            StartError: no MongoDB, no master key, a taken port, a module that does not configure, or asks in vain.
             FeathersError: the database refuses.
         """
         traces = _traces(settings)
@@ -179,6 +180,7 @@ class Roost:
             roost = cls(backend, stack, traces)
             for module in settings.modules:
                 await configure(roost.app, module)
+            compose(roost.app, backend)
             control_plane = await backend.found()
             await check_guards(backend, control_plane)
             roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)

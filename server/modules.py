@@ -7,13 +7,14 @@ import inspect
 
 from server.backend import StartError
 from services.application import Application
+from services.composition import CompositionError
 
 
 async def configure(app: Application, module: str) -> None:
     """Lets a module add its services and hooks by its `configure(app)`, which may be async.
 
     Raises:
-        StartError: it cannot be imported, or has no such function.
+        StartError: it cannot be imported, or has no such function, or asks for what there is not.
     """
     try:
         found = importlib.import_module(module)
@@ -21,6 +22,9 @@ async def configure(app: Application, module: str) -> None:
         raise StartError(f"ROOST_MODULES: '{module}' cannot be imported: {error}") from error
     if not callable(getattr(found, "configure", None)):
         raise StartError(f"ROOST_MODULES: '{module}' does not define configure(app)")
-    outcome = found.configure(app)
-    if inspect.isawaitable(outcome):
-        await outcome
+    try:
+        outcome = found.configure(app)
+        if inspect.isawaitable(outcome):
+            await outcome
+    except CompositionError as error:
+        raise StartError(f"ROOST_MODULES: '{module}': {error}") from error

@@ -7,7 +7,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypedDict
+from typing import Any, TypedDict, Unpack
 
 import structlog
 
@@ -19,6 +19,7 @@ from hooks.rules import Rules
 from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
+from services.composition import CompositionError, HostResolver, MultiTenancy, read
 from services.database.schema import CollectionSchema
 from services.drivers import Clients, Drivers
 from services.jobs.queue import Jobs
@@ -85,11 +86,6 @@ class Storage:
     """The server's `services.isolation.Isolation`; without one, plug-ins have one over the store."""
 
 
-HostResolver = Callable[[str | None, str], Awaitable[str | None]]
-"""A plug-in's own way from a host to an app: `(label, host)` to an appId, or None. The label is what stands before a base
-host; None for a host that ends otherwise."""
-
-
 class Application:
     """Services by path: those of the server's own code for all tenants, and those that each tenant declared."""
 
@@ -117,6 +113,8 @@ class Application:
         """Gives them out: `async with app.providers.client("sms", context.tenant) as sms`."""
         self.tenants = TenantHooks()
         """Hooks around creating, changing and deleting apps."""
+        self.composition: MultiTenancy | None = None
+        """What a plug-in has asked for by `multi_tenancy`."""
         self._hooks = Hooks()
         self._lifecycle: dict[str, list[LifecycleHook]] = {"setup": [], "teardown": []}
         self._ready: list[Registration] | None = None
@@ -172,6 +170,18 @@ class Application:
         self._hooks.add(around)
         for service in self.services.values():
             service.recompile()
+
+    def multi_tenancy(self, **options: Unpack[MultiTenancy]) -> None:
+        """Says in one call what the parts for several tenants shall do; what is not said stays as it is.
+
+        The server hands it on when all plug-ins are configured, and does not start if something of it cannot be had.
+
+        Raises:
+            CompositionError: an option that there is not, or a second call.
+        """
+        if self.composition is not None:
+            raise CompositionError("multi_tenancy was called already: one plug-in composes the server")
+        self.composition = read(options)
 
     async def setup(self) -> None:
         """Calls `setup(app, path)` of every service that has one, in the order of their registration.

@@ -119,6 +119,11 @@ class SettingKeys:
             raise ValueError(f"'{name}' cannot be the name of a transform")
         self._transforms[name] = function
 
+    @property
+    def transforms(self) -> frozenset[str]:
+        """The names of the registered functions."""
+        return frozenset(self._transforms)
+
     def transform_of(self, name: str) -> Transform | None:
         """The function of a name."""
         return self._transforms.get(name)

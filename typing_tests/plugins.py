@@ -18,6 +18,7 @@ from services.channels import Channel
 from services.data import DataService
 from services.mongo import ServiceOptions
 from services.registration import Registration, Rooms
+from services.tenant_hooks import Data, TenantCall
 
 
 class Note(BaseModel):
@@ -52,6 +53,17 @@ def not_a_hook(context: HookContext) -> int:
     return 5
 
 
+async def placing(call: TenantCall, data: Data) -> str | None:
+    return "database" if data.get("plan") == "gold" else None
+
+
+async def checking(call: TenantCall, data: Data) -> None: ...
+
+
+async def resolving(label: str | None, host: str) -> str | None:
+    return label
+
+
 def configure(app: Application) -> None:
     """All of this is right."""
     options = ServiceOptions("notes", multi=frozenset({"create"}))
@@ -72,6 +84,16 @@ def configure(app: Application) -> None:
         }
     )
     app.publish(lambda record, context: app.channel(context.tenant, "a"), path="notes", event="created")
+    app.multi_tenancy(
+        control_plane="control_plane",
+        sync={"roles": True},
+        default_permissions=["tenant:admin"],
+        get_placement=placing,
+        hooks={"before_create": [checking]},
+        entity_hooks={"roles": {"before": {"create": [before]}}},
+        inheritance={"exclude": ["support"]},
+        subdomains={"resolver": resolving},
+    )
 
 
 async def use(app: Application, notes: Registration, tenant: Tenant, params: Params) -> None:
@@ -103,6 +125,10 @@ async def misuse(app: Application, notes: Registration, tenant: Tenant, params: 
     app.use("notes", Notes(), rooms="room")  # type: ignore[arg-type]
     notes.add_hooks([before])  # type: ignore[list-item]
     app.hooks({"setup": [before]})  # type: ignore[list-item]
+    app.multi_tenancy(placement="database")  # type: ignore[call-arg]
+    app.multi_tenancy(get_placement=resolving)  # type: ignore[arg-type]
+    app.multi_tenancy(subdomains={"hosts": []})  # type: ignore[typeddict-unknown-key]
+    app.multi_tenancy(entity_hooks={"roles": {"befor": {"all": [before]}}})  # type: ignore[dict-item]
     validate_data(dict)  # type: ignore[arg-type]
     validate_query({"create": Note})  # type: ignore[arg-type]
     resolve_data({"title": lambda value: value})  # type: ignore[dict-item,misc]

@@ -15,6 +15,7 @@ from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from server import logs
 from server.backend import Backend, StartError, open_backend
+from server.composition import compose
 from server.main import Roost
 from server.modules import configure
 from server.settings import Settings, SettingsError, load
@@ -36,6 +37,7 @@ async def assembled(settings: Settings) -> AsyncIterator[Roost]:
         stack.callback(roost.people.passwords.close)
         for module in settings.modules:
             await configure(roost.app, module)
+        compose(roost.app, backend)
         await backend.found()
         yield roost
 

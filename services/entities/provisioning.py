@@ -42,7 +42,7 @@ class Provisioning:
         """`permissions` are what the role `tenant-admin` holds, once there is one."""
         self._entities = entities
         self._plane = plane
-        self._permissions = permissions
+        self.permissions = permissions
 
     async def ensure_organization(self, tenant: Tenant) -> Record:
         """The control plane's organization for the tenant, linked by `tenant_id`, which never changes (CP-3).
@@ -73,7 +73,7 @@ class Provisioning:
 
         async def grant() -> None:
             if not await self._entities.of(home, ROLE_PERMISSIONS).count(place):
-                for word in self._permissions:
+                for word in self.permissions:
                     triple = {**place, "rs_identifier": MANAGEMENT_SERVER, "permission": word}
                     await self._entities.add(home, ROLE_PERMISSIONS, triple)
 

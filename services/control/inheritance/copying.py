@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from hooks.tenant import Tenant
 from services.control.inheritance.effective import EffectiveSettings
 from services.control.inheritance.own import OwnSettings
-from services.control.inheritance.selection import selection_of
 from services.control.sagas import PROVISION, Sagas, Step, Work
 
 
@@ -31,7 +30,7 @@ class Copying:
 
     async def _copy(self, work: Work) -> None:
         tenant, plane = work.tenant, await self._control_plane()
-        if plane is None or selection_of(tenant, plane).mode != "copy":
+        if plane is None or self._effective.selection(tenant, plane).mode != "copy":
             return
         values = await self._effective.inherited(tenant)
         if values:

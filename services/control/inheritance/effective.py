@@ -51,6 +51,8 @@ class EffectiveSettings:
         self._own = own
         self._control_plane = control_plane
         self._cache = Cache() if cache is None else cache
+        self.defaults: Mapping[str, Any] = {}
+        """What is inherited where no configuration says so, as `Selection`: who composes the server sets it."""
 
     async def of(self, tenant: Tenant) -> Mapping[str, Effective]:
         """All settings by key. The caller gets values of his own, and may do with them what he likes."""
@@ -74,14 +76,18 @@ class EffectiveSettings:
         plane = await self._control_plane()
         if plane is None or plane.id == tenant.id:
             return {}
-        selection = selection_of(tenant, plane)
+        selection = self.selection(tenant, plane)
         return await self._select(tenant, plane, selection)
+
+    def selection(self, tenant: Tenant, plane: Tenant) -> Selection:
+        """Which settings an app gets from the control plane."""
+        return selection_of(tenant, plane, self.defaults)
 
     async def _evaluate(self, tenant: Tenant, plane: Tenant | None) -> Mapping[str, Effective]:
         own = (await self._own.get(tenant)).values
         inherited: Mapping[str, Any] = {}
         if plane is not None and plane.id != tenant.id:
-            selection = selection_of(tenant, plane)
+            selection = self.selection(tenant, plane)
             if selection.mode == "fallback":
                 inherited = await self._select(tenant, plane, selection)
         return {key.name: _effective(key, own, inherited) for key in self._keys}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator
@@ -45,9 +46,9 @@ class Selection(Strict):
         return None
 
 
-def selection_of(tenant: Tenant, control_plane: Tenant) -> Selection:
-    """What holds for an app."""
-    return Selection.model_validate({**control_plane.inheritance, **tenant.inheritance})
+def selection_of(tenant: Tenant, control_plane: Tenant, defaults: Mapping[str, Any]) -> Selection:
+    """What holds for an app; `defaults` are the server's, for what neither configuration says."""
+    return Selection.model_validate({**defaults, **control_plane.inheritance, **tenant.inheritance})
 
 
 def _names(names: tuple[str, ...], key: str) -> bool:

@@ -50,7 +50,7 @@ async def test_the_plugin_of_the_chapter(
     roosts: StartRoost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """CP-26: a veto, and word of what was made."""
-    (code,) = blocks("control-plane", "python")
+    code, _ = blocks("control-plane", "python")
     (tmp_path / "names.py").write_text(code, encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     importlib.import_module("names")
@@ -66,3 +66,26 @@ async def test_the_plugin_of_the_chapter(
         assert f"{made['created_by']} has made initech" in capsys.readouterr().out
     finally:
         del sys.modules["names"]
+
+
+async def test_the_composition_of_the_chapter(
+    roosts: StartRoost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CO-1, CO-4: the one call, and what it does to an app and to a role."""
+    _, code = blocks("control-plane", "python")
+    (tmp_path / "composed.py").write_text(code, encoding="utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("composed")
+    try:
+        roost = await roosts(modules=("composed",))
+        async with rest(roost, CONTROL_PLANE) as client:
+            answer = await log_in_as_admin(client)
+            client.headers["Authorization"] = f"Bearer {answer['accessToken']}"
+            app = {"id": "initech", "friendly_name": " Initech ", "plan": "gold"}
+            assert (await client.call("create", "tenants", app))["friendly_name"] == "Initech"
+            assert (await client.call("create", "roles", {"name": "clerk"}))["description"] == "Made by hand"
+        initech = await roost.backend.tenants.get("initech")
+        assert initech is not None
+        assert initech.placement.model == "database"
+    finally:
+        del sys.modules["composed"]

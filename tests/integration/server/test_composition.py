@@ -1,0 +1,190 @@
+"""`app.multi_tenancy(...)`: the parts for several tenants in one call (TENANCY CO-1, CO-2, CO-4, CO-5)."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, get_type_hints
+
+import pytest
+
+from hooks.context import HookContext
+from server.backend import StartError
+from server.composition import PARTS
+from server.main import Roost
+from services.application import Application
+from services.composition import ALIASES, CompositionError, MultiTenancy
+from services.tenant_hooks import Data, TenantCall
+from tests.conftest import StartRoost
+from tests.integration.control.managers import call_as, declared
+from tests.support.client import rest
+from tests.support.roost import CONTROL_PLANE
+
+Plugin = Callable[[Callable[[Application], None]], str]
+
+
+@pytest.fixture
+def plugin() -> Iterator[Plugin]:
+    """Makes a module of a function `configure`; its name."""
+    made: list[str] = []
+
+    def make(configure: Callable[[Application], None]) -> str:
+        name = f"composed_{len(made)}"
+        module = ModuleType(name)
+        module.__dict__["configure"] = configure
+        sys.modules[name] = module
+        made.append(name)
+        return name
+
+    yield make
+    for name in made:
+        del sys.modules[name]
+
+
+def composing(**options: Any) -> Callable[[Application], None]:
+    return lambda app: app.multi_tenancy(**options)
+
+
+async def test_one_call_composes_the_parts(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1, CO-4: hooks in their order, entity hooks behind the built-in ones, a placement, what is granted and inherited."""
+    seen: list[Any] = []
+
+    async def first(call: TenantCall, data: Data) -> Data:
+        return {**data, "name": f"{data['name']} one"}
+
+    async def second(call: TenantCall, data: Data) -> Data:
+        return {**data, "name": f"{data['name']} two"}
+
+    async def place(call: TenantCall, data: Data) -> str | None:
+        seen.append(data["name"])
+        return "database" if data["id"] == "regulated" else None
+
+    def one(context: HookContext) -> dict[str, Any]:
+        # The built-in ones have been: what is no word of the server's schema is gone or refused by now.
+        seen.append(sorted(context.data))
+        return {"data": {**context.data, "description": "one"}}
+
+    async def two(context: HookContext) -> None:
+        context.data["description"] += " two"
+
+    def logged(context: HookContext) -> None:
+        seen.append("login")
+
+    def configure(app: Application) -> None:
+        app.service("authentication").add_hooks({"after": {"create": [logged]}})
+        app.multi_tenancy(
+            control_plane=CONTROL_PLANE,
+            sync=True,
+            require_organization_match=True,
+            default_permissions=["read:roles"],
+            get_placement=place,
+            hooks={"before_create": [first, second]},
+            entity_hooks={"roles": {"before": {"create": [one, two]}}},
+            inheritance=False,
+            subdomains={"base_hosts": ["roost.test", "127.0.0.1"], "resolver": resolve},
+        )
+
+    async def resolve(label: str | None, host: str) -> str | None:
+        return None if label is None else {"a": "acme"}.get(label)
+
+    roost = await roosts(modules=(plugin(configure),), base_hosts=("roost.test", "127.0.0.1"))
+    lifecycle = roost.backend.control.lifecycle
+    seen.clear()
+    await lifecycle.create(declared("initech", name="Initech"))
+    await lifecycle.create(declared("regulated", name="R"))
+    assert seen == ["Initech one two", "R one two"]
+    shared, own = [await roost.backend.tenants.get(id) for id in ("initech", "regulated")]
+    assert shared is not None
+    assert own is not None
+    assert (shared.name, shared.placement.model, own.placement.model) == ("Initech one two", "shared", "database")
+    seen.clear()
+    claims = {"sub": "u", "app_id": CONTROL_PLANE, "tid": CONTROL_PLANE}
+    role = await call_as(roost, "create", "roles", claims, ["create:roles", "read:roles"], data={"name": "clerk"})
+    assert role["description"] == "one two"
+    assert seen[0][0] == "app_id"
+    assert await granted(roost) == ["read:roles"]
+    assert not (await inherits(roost))
+    async with rest(roost, "acme") as client:
+        await client.sign_up("ada")
+        answer = await client.request("GET", "/notes", headers={"Host": "a.roost.test"})
+        assert answer.status == 200
+    assert "login" in seen
+
+
+async def granted(roost: Roost) -> list[str]:
+    """What the role `tenant-admin` holds."""
+    data = roost.backend.deployment.client[roost.settings.database]["role_permissions"]
+    return [one["permission"] async for one in data.find({"app_id": CONTROL_PLANE})]
+
+
+async def inherits(roost: Roost) -> bool:
+    """Whether an app inherits settings of the control plane."""
+    acme, plane = [await roost.backend.tenants.get(id) for id in ("acme", CONTROL_PLANE)]
+    assert acme is not None
+    assert plane is not None
+    return roost.backend.inheritance.effective.selection(acme, plane).inherit
+
+
+async def nothing(*arguments: Any) -> None: ...
+
+
+REFUSED: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
+    ({"placement": 1}, {}, "'placement' is no option of multi_tenancy: there are control_plane, "),
+    ({"extensions": {}}, {}, "'extensions' is no option"),
+    ({"control_plane": "other"}, {}, "ROOST_CONTROL_PLANE is 'control_plane', not 'other'"),
+    ({"sync": False}, {}, "ROOST_SYNC has resource_servers on"),
+    ({"sync": {"users": True}}, {}, "'users' is no type: there are resource_servers, roles"),
+    ({"default_permissions": ["create:tenants"]}, {}, "must be some of"),
+    (
+        {"default_permissions": ["read:roles"]},
+        {"creator_permissions": ("tenant:admin",)},
+        "ROOST_CREATOR_PERMISSIONS is 'tenant:admin'",
+    ),
+    ({"require_organization_match": False}, {}, "cannot be switched off"),
+    ({"get_placement": "shared"}, {}, "must be an async function"),
+    ({"hooks": {"on_create": nothing}}, {}, "'on_create' is no kind of hook: there are before_create, "),
+    ({"hooks": {"before_create": None}}, {}, "must be an async function"),
+    ({"entity_hooks": {"notes": {}}}, {}, "'notes' is no service of entities: there are organizations, "),
+    ({"entity_hooks": {"roles": {"before": {"create": [5]}}}}, {}, "multi_tenancy(entity_hooks=...)"),
+    ({"inheritance": {"includes": []}}, {}, "includes"),
+    ({"inheritance": {"transforms": {"links": "nothing"}}}, {}, "there is no transform 'nothing'"),
+    ({"subdomains": {}}, {}, "set ROOST_BASE_HOSTS"),
+    ({"subdomains": {"base_hosts": ["a.test"]}}, {"base_hosts": ("b.test",)}, "ROOST_BASE_HOSTS is 'b.test'"),
+    ({"subdomains": {"hosts": []}}, {"base_hosts": ("b.test",)}, "'hosts' is unknown"),
+)
+
+
+async def test_what_cannot_be_had_stops_the_start(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1, CO-2, CO-5: unknown names, other words than the settings', and parts that would do nothing."""
+    roost = await roosts()
+    for options, settings, sentence in REFUSED:
+        with pytest.raises(StartError) as caught:
+            await Roost.start(
+                roost.settings.model_copy(update={"modules": (plugin(composing(**options)),), "port": 0, **settings})
+            )
+        assert sentence in str(caught.value), options
+
+
+def test_names_of_earlier_days_work_with_a_warning() -> None:
+    """CO-1: `control_plane_tenant_id`, `main_tenant_id`, `with_settings_inheritance`."""
+    for alias, today in ALIASES.items():
+        app = Application()
+        with pytest.warns(DeprecationWarning, match=f"{alias}=...\\) is called {today} now") as warned:
+            composing(**{alias: "x"})(app)
+        assert warned[0].filename == __file__
+        assert app.composition == {today: "x"}
+    with (
+        pytest.warns(DeprecationWarning, match="control_plane"),
+        pytest.raises(CompositionError, match="'control_plane' is given twice"),
+    ):
+        composing(main_tenant_id="x", control_plane_tenant_id="x")(Application())
+
+
+def test_every_option_has_somebody_who_hands_it_on() -> None:
+    """CO-5: none is accepted that has no effect; and one plug-in composes."""
+    assert {*get_type_hints(MultiTenancy)} == {*PARTS}
+    app = Application()
+    app.multi_tenancy(inheritance=True)
+    with pytest.raises(CompositionError, match="already"):
+        app.multi_tenancy(inheritance=True)
