@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,10 +29,13 @@ Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embe
 
 
 @contextlib.asynccontextmanager
-async def assembled(settings: Settings) -> AsyncIterator[Roost]:
-    """A server with its plug-ins and its control plane that does not listen: for commands that do what services do."""
+async def assembled(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Roost]:
+    """A server with its plug-ins and its control plane that does not listen: for commands that do what services do.
+
+    `listeners` hear of every database command.
+    """
     async with contextlib.AsyncExitStack() as stack:
-        backend = await stack.enter_async_context(open_backend(settings))
+        backend = await stack.enter_async_context(open_backend(settings, listeners))
         roost = Roost(backend, stack)
         stack.callback(roost.people.passwords.close)
         for module in settings.modules:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from bson import ObjectId
@@ -23,14 +24,18 @@ async def test_a_database_becomes_an_app_and_back(roost: Roost, mongod: str) -> 
         dry = await run(*command, "--dry-run", env=env)
         assert (dry.code, dry.out) == (0, "acme: notes can be adopted\n"), dry.err
         first = await run(*command, env=env)
-        assert first.out == "acme: notes\t3 found\t3 copied\n", first.err
+        copied, tried = first.out.splitlines()
+        assert copied == "acme: notes\t3 found\t3 copied", first.err
+        services, commands, unscoped = tried.removeprefix("acme: ").split("\t")
+        assert (first.code, services, unscoped) == (0, "3 services tried", "0 unscoped")
+        assert int(commands.split()[0]) >= 10, "each service finds, gets and would write"
         async with rest(roost, "acme") as ours, rest(roost, "globex") as theirs:
             assert {note["_id"] for note in await ours.call("find", "notes")} == {str(id) for id in ids}
             assert await theirs.call("find", "notes") == []
             await ours.call("remove", "notes", "chosen")
             await ours.call("create", "notes", {"text": "newer"})
             again = await run(*command, env=env)
-            assert again.out == "acme: notes\t3 found\t1 copied\n"
+            assert again.out.startswith("acme: notes\t3 found\t1 copied\nacme: 3 services tried\t")
             back = await run(*command, "--reverse", env=env)
             assert back.out == "acme: notes\t3 found\t3 deleted\n"
             assert [note["text"] for note in await ours.call("find", "notes")] == ["newer"]
@@ -39,5 +44,35 @@ async def test_a_database_becomes_an_app_and_back(roost: Roost, mongod: str) -> 
         refused = await run(*command, env=env)
         assert refused.code == 1
         assert "neither an ObjectId nor a text" in refused.err
+    finally:
+        await client.drop_database(source)
+
+
+LEAKY = """
+async def look_around(context):
+    client = context.app.storage.store.client
+    await client[DATABASE]["notes"].find_one({})
+
+
+def configure(app):
+    app.hooks({"before": {"find": [look_around]}})
+"""
+
+
+async def test_an_adoption_ends_with_the_tripwire(roost: Roost, mongod: str, tmp_path: Path) -> None:
+    """CO-6: a plug-in that asks for everybody's records is found out; so is a collection that nobody serves."""
+    code = LEAKY.replace("DATABASE", repr(roost.settings.database))
+    (tmp_path / "leaky.py").write_text(code, encoding="utf-8")
+    env = environment(mongod, roost.settings.database, ROOST_MODULES="leaky", PYTHONPATH=str(tmp_path))
+    client = roost.backend.deployment.client
+    source = f"{roost.settings.database}_source_control"
+    try:
+        await client[source]["places"].insert_one({"text": "canary"})
+        ended = await run("tenants", "adopt", "--as", "acme", "--database", source, env=env)
+        assert ended.code == 1
+        assert "places has no service" in ended.err
+        assert f"Not tied to the app:\n{roost.settings.database}.notes: find\n" in ended.err
+        assert not ended.out.endswith("\t0 unscoped\n")
+        assert "canary" not in ended.out + ended.err
     finally:
         await client.drop_database(source)
