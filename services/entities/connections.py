@@ -153,24 +153,21 @@ class ConnectionsService(EntityService):
         for name, value in given.items():
             if value is not None and _is_mask(value.get_secret_value(), known.get(name, {}).get("hint")):
                 raise BadRequest(f"secrets: '{name}' is what is shown in its place, and no secret")
-        marks = {**known, **await self._keep(params.tenant.id, old["_id"], given)}
+        marks = {**known, **_marks(given)}
         cleared = {name for name, value in given.items() if value is None}
         kept = {name: mark for name, mark in marks.items() if name not in cleared}
         changed = await super()._write(id, {**data, SECRETS: kept}, params, whole=whole)
+        # Only now: what is refused, such as a name that is taken, has replaced nothing.
+        await self._keep(params.tenant.id, old["_id"], given)
         await self._forget(params.tenant.id, old["_id"], cleared & known.keys())
         return changed
 
     async def _keep(self, app_id: str, id: Any, given: Mapping[str, SecretStr | None]) -> Record:
         """Puts secrets where they belong; what may be told of them."""
-        marks: Record = {}
         for name, secret in given.items():
             if secret is not None:
-                value = secret.get_secret_value()
-                await self._vault.put(app_id, secret_name(id, name), value)
-                marks[name] = {"set": True, "source": "own"}
-                if len(value) >= HINT_FROM:
-                    marks[name]["hint"] = value[-4:]
-        return marks
+                await self._vault.put(app_id, secret_name(id, name), secret.get_secret_value())
+        return _marks(given)
 
     async def _forget(self, app_id: str, id: Any, names: Any) -> None:
         for name in names:
@@ -204,6 +201,18 @@ class ConnectionOverridesService(EntityService):
         connection = await required(self._entities, context.tenant, CONNECTIONS, id)
         if data.get("scopes") and not connection.get("options", {}).get("extra_scopes"):
             raise BadRequest("This connection allows no further scopes")
+
+
+def _marks(given: Mapping[str, SecretStr | None]) -> Record:
+    """What may be told of secrets."""
+    marks: Record = {}
+    for name, secret in given.items():
+        if secret is not None:
+            value = secret.get_secret_value()
+            marks[name] = {"set": True, "source": "own"}
+            if len(value) >= HINT_FROM:
+                marks[name]["hint"] = value[-4:]
+    return marks
 
 
 def secret_name(connection_id: Any, name: str) -> str:

@@ -99,6 +99,19 @@ async def test_a_connection_that_is_not_made_leaves_no_secret(served: Roost, tra
 
 
 @each_transport
+async def test_a_change_that_is_refused_leaves_the_secret_as_it_was(served: Roost, transport: str) -> None:
+    """RF-9, RF-10: nobody signs in by a secret whose writing was refused."""
+    async with administrator(served, NORTH, transport) as ada:
+        other = await make_connection(ada)
+        made = await make_connection(ada, secrets={"client_secret": MARK})
+        change = {"name": other["name"], "secrets": {"client_secret": "another-secret-altogether"}}
+        assert (await refusal(ada, "patch", "connections", made["_id"], change)).code == 409
+        secret = await kept(served, NORTH, made)
+        assert secret is not None
+        assert secret.value == MARK
+
+
+@each_transport
 async def test_overrides_decorate_a_connection(served: Roost, transport: str) -> None:
     """3.3: one override a connection, of this app's; scopes where the connection allows them; it goes with the connection."""
     async with administrator(served, NORTH, transport) as ada, administrator(served, SOUTH, transport) as sue:
