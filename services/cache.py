@@ -150,8 +150,19 @@ class TenantCache:
         self._cache.shelves.pop(self._tenant.id, name)
         self._cache.loads.pop(name, None)
 
-    async def fetch(self, kind: str, id: str, load: Callable[[], Awaitable[Value]], *, seconds: float) -> Value:
-        """The value, loaded once however many ask for it at the same time. An error goes to all of them and is not kept."""
+    async def fetch(
+        self,
+        kind: str,
+        id: str,
+        load: Callable[[], Awaitable[Value]],
+        *,
+        seconds: float,
+        weigh: Callable[[Value], int] = lambda value: 0,
+    ) -> Value:
+        """The value, loaded once however many ask for it at the same time. An error goes to all of them and is not kept.
+
+        `weigh` tells what a value weighs, in bytes.
+        """
         known = self.get(kind, id)
         if known is not None:
             found: Value = known
@@ -159,18 +170,20 @@ class TenantCache:
         name = self._name(kind, id)
         task = self._cache.loads.get(name)
         if task is None:
-            task = self._cache.loads[name] = asyncio.ensure_future(self._load(name, load, seconds))
+            task = self._cache.loads[name] = asyncio.ensure_future(self._load(name, load, seconds, weigh))
         # One who is tired of waiting does not take the value from the others.
         loaded: Value = await asyncio.shield(task)
         return loaded
 
-    async def _load(self, name: str, load: Callable[[], Awaitable[Value]], seconds: float) -> Value:
+    async def _load(
+        self, name: str, load: Callable[[], Awaitable[Value]], seconds: float, weigh: Callable[[Value], int]
+    ) -> Value:
         mine = asyncio.current_task()
         try:
             value = await load()
             if self._cache.loads.get(name) is mine:
                 until = self._cache.clock() + seconds
-                self._cache.shelves.put(self._tenant.id, name, (until, value))
+                self._cache.shelves.put(self._tenant.id, name, (until, value), weigh(value))
         finally:
             if self._cache.loads.get(name) is mine:
                 del self._cache.loads[name]

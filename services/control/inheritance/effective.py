@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -59,7 +60,7 @@ class EffectiveSettings:
         plane = await self._control_plane()
         revisions = f"{tenant.settings_rev}:{0 if plane is None else plane.settings_rev}"
         found = await self._cache.of(tenant).fetch(
-            "settings", revisions, lambda: self._evaluate(tenant, plane), seconds=SECONDS
+            "settings", revisions, lambda: self._evaluate(tenant, plane), seconds=SECONDS, weigh=_weight
         )
         return {key: Effective(copy.deepcopy(one.value), one.source) for key, one in found.items()}
 
@@ -128,6 +129,11 @@ class EffectiveSettings:
         if key.fault(changed):
             raise ValueError("a transform gives what the setting takes")
         return changed
+
+
+def _weight(found: Mapping[str, Effective]) -> int:
+    """What values weigh, about. Each change of the settings leaves those before it behind, until there is no room for them."""
+    return sum(len(json.dumps(one.value, default=str)) for one in found.values())
 
 
 def _effective(key: Key, own: Mapping[str, Any], inherited: Mapping[str, Any]) -> Effective:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from server.main import Roost
+from services.cache import Cache
 from services.control.sagas import Work
 from tests.integration.control.managers import delete, make
 from tests.integration.settings.people import (
@@ -55,6 +56,14 @@ async def log_of(roost: Roost, app: str, event: str) -> list[Any]:
     await roost.backend.audit.settled()
     collection = roost.backend.isolation.collection(await tenant_of(roost, app), "audit_log")
     return await collection.find({"event": event}, sort=[("at", 1)])
+
+
+async def test_settings_in_memory_have_their_weight(served: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CK-2: whoever changes his settings again and again takes no more memory than an app may."""
+    app, settings, cache = await new_app(served), served.backend.inheritance.effective, Cache(size=10)
+    monkeypatch.setattr(settings, "_cache", cache)
+    assert await settings.value(await tenant_of(served, app), "locale.language") == "en"
+    assert [*cache.shelves.of(app)] == []
 
 
 @each_transport

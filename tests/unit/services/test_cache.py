@@ -106,6 +106,18 @@ def test_a_tenant_that_has_changed_finds_nothing_older() -> None:
     assert cache.of(GLOBEX).get("user", "1") == "eve"
 
 
+async def test_what_is_loaded_has_its_weight() -> None:
+    """CK-2: values that are loaded keep within the tenant's bytes as well."""
+    cache = Cache(size=100)
+
+    async def load() -> str:
+        return "x" * 40
+
+    for number in range(10):
+        assert await cache.of(ACME).fetch("settings", str(number), load, seconds=10, weigh=len) == "x" * 40
+    assert len(cache.shelves) == 2
+
+
 async def test_many_who_ask_at_once_make_one_load() -> None:
     part, loads, go_on = Cache().of(ACME), 0, asyncio.Event()
 
