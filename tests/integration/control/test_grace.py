@@ -6,10 +6,15 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
+import aiohttp
 import pytest
+from aiohttp import web
 
+from server import rest as rest_module
 from server.main import Roost
 from services.control.operations import SUCCEEDED
 from services.tasks import end
@@ -71,6 +76,36 @@ async def test_a_call_that_runs_is_waited_for(roost: Roost) -> None:
         assert (await lifecycle.settle(operation.id)).state == SUCCEEDED
         assert order == ["call"]
         await end(call)
+
+
+async def test_a_request_that_was_let_in_before_is_refused_after(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CP-20, CP-25: its body came slowly, and meanwhile the app was closed: nothing is written any more."""
+    lifecycle = roost.backend.control.lifecycle
+    let_in, may_go_on = asyncio.Event(), asyncio.Event()
+    read = rest_module._body
+
+    async def watched(request: web.Request) -> Any:
+        let_in.set()
+        return await read(request)
+
+    monkeypatch.setattr(rest_module, "_body", watched)
+
+    async def slowly() -> AsyncIterator[bytes]:
+        yield b'{"text": '
+        await may_go_on.wait()
+        yield b'"late"}'
+
+    headers = {"x-app-id": "acme", "Content-Type": "application/json"}
+    async with aiohttp.ClientSession() as session:
+        asked = asyncio.create_task(session.post(f"{roost.url}/notes", data=slowly(), headers=headers))
+        await let_in.wait()
+        assert (await lifecycle.settle((await lifecycle.suspend("acme")).id)).state == SUCCEEDED
+        may_go_on.set()
+        async with await asked as answer:
+            assert answer.status == 403
+            assert (await answer.json())["data"]["state"] == "suspended"
+    notes = roost.backend.deployment.client[roost.settings.database]["notes"]
+    assert await notes.count_documents({"app_id": "acme"}) == 0
 
 
 @pytest.mark.timeout(90)

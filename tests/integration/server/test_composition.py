@@ -10,6 +10,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from hooks.context import HookContext
+from hooks.errors import BadRequest
 from server.backend import StartError
 from server.composition import PARTS
 from server.main import Roost
@@ -61,7 +62,6 @@ async def test_one_call_composes_the_parts(roosts: StartRoost, plugin: Plugin) -
         return "database" if data["id"] == "regulated" else None
 
     def one(context: HookContext) -> dict[str, Any]:
-        # The built-in ones have been: what is no word of the server's schema is gone or refused by now.
         seen.append(sorted(context.data))
         return {"data": {**context.data, "description": "one"}}
 
@@ -102,7 +102,10 @@ async def test_one_call_composes_the_parts(roosts: StartRoost, plugin: Plugin) -
     claims = {"sub": "u", "app_id": CONTROL_PLANE, "tid": CONTROL_PLANE}
     role = await call_as(roost, "create", "roles", claims, ["create:roles", "read:roles"], data={"name": "clerk"})
     assert role["description"] == "one two"
-    assert seen[0][0] == "app_id"
+    assert seen == [["app_id", "name"]]
+    with pytest.raises(BadRequest):
+        await call_as(roost, "create", "roles", claims, ["create:roles", "read:roles"], data={"name": 5})
+    assert len(seen) == 1, "the built-in hooks have refused it before"
     assert await granted(roost) == ["read:roles"]
     assert not (await inherits(roost))
     async with rest(roost, "acme") as client:
