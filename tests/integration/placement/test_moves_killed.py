@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -96,7 +97,8 @@ async def killed_at(roost: Roost, mongod: str, step: str) -> None:
                 while line := (await process.stdout.readline()).decode():
                     if line.split(" ")[0].strip() in awaited:
                         break
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):  # The last step is quick: it may be over.
+            process.kill()
 
 
 async def is_frozen(roost: Roost) -> bool:

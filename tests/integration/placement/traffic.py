@@ -108,7 +108,7 @@ class Traffic:
         """The numbers of the created records that were heard of, by writer, in their order."""
         found: dict[str, list[int]] = defaultdict(list)
         for event in self.listeners[app_id].events:
-            if event.name == "notes created":
+            if event.name == "notes created" and "writer" in event.record:
                 found[event.record["writer"]].append(event.record["n"])
         return found
 
