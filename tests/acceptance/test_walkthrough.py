@@ -21,12 +21,13 @@ from tests.support.client import CallError, Client, connect, outcome, until
 
 SOMEBODY = "tenants: [{id: initech}]"
 """An app that has been there before."""
+SECRET = "known-to-root-alone"
 SOON = 5.0
 """Seconds in which the sockets of a suspended app are closed everywhere."""
 REMAINS = {"tenant_operations", "tenant_operation_events", "tombstones"}
 """Collections of the control plane that say that there was such an app."""
 _LINE = re.compile(
-    r"(?P<who>\w+@\w+) (?:(?P<call>\[.*?\])(?: as (?P<name>\w+))?(?: -> (?P<answer>.+))?"
+    r"(?P<who>\w+@\w+) (?:(?P<call>\[.*\])(?: as (?P<name>\w+))?(?: -> (?P<answer>.+))?"
     r"|hears \"(?P<event>[^\"]+)\" (?P<record>\{.*\})|is (?P<state>closed|back))"
 )
 _PLACE = re.compile(r"\{([a-z]+)\}")
@@ -72,6 +73,8 @@ class Walk:
             self.known["letter"] = (await self.mailbox.one()).token
         call = json.loads(_PLACE.sub(lambda found: self.known[found[1]], step["call"]))
         answer = await outcome(client, *call)
+        told = answer.wire if isinstance(answer, CallError) else answer
+        assert SECRET not in json.dumps([told, [event.arguments for event in client.events]])
         expected = None if step["answer"] is None else json.loads(step["answer"])
         if isinstance(expected, int):
             assert isinstance(answer, CallError), (step[0], answer)
@@ -123,6 +126,7 @@ async def test_the_walk_of_the_chapter(walk: Walk, mongod: str) -> None:
     """CP-10 to CP-16, TK-1, SY-1: the whole chapter, and nothing with its appId is left of the app that was deleted."""
     lines = [line for block in blocks("walkthrough", "walk") for line in block.splitlines()]
     assert len(lines) > 40
+    assert any(SECRET in line for line in lines)
     for line in lines:
         await walk.go(line)
     server = walk.roost.settings.database
