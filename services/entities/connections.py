@@ -12,14 +12,14 @@ from bson import ObjectId
 from pydantic import SecretStr
 
 from hooks.context import HookContext, Params, Record
-from hooks.errors import BadRequest
+from hooks.errors import BadRequest, Conflict
 from hooks.rules import Rule
 from services.entities.options import required
 from services.entities.records import Entities
 from services.entities.registry import CONNECTION_OVERRIDES, CONNECTIONS
 from services.entities.service import METADATA, EntityService, entity_hooks
 from services.entities.strategies import STRATEGIES, check_options, check_secret_names
-from services.isolation import Isolation
+from services.isolation import Isolation, ScopedCollection
 from services.query import Query
 from services.registration import HooksByKind
 
@@ -153,21 +153,38 @@ class ConnectionsService(EntityService):
         for name, value in given.items():
             if value is not None and _is_mask(value.get_secret_value(), known.get(name, {}).get("hint")):
                 raise BadRequest(f"secrets: '{name}' is what is shown in its place, and no secret")
-        marks = {**known, **_marks(given)}
+        await self._check_before_secrets(collection, old, data)
+        # Before the rest: a new destination never meets an old secret.
+        marks = {**known, **await self._keep(params.tenant.id, old["_id"], given)}
         cleared = {name for name, value in given.items() if value is None}
         kept = {name: mark for name, mark in marks.items() if name not in cleared}
         changed = await super()._write(id, {**data, SECRETS: kept}, params, whole=whole)
-        # Only now: what is refused, such as a name that is taken, has replaced nothing.
-        await self._keep(params.tenant.id, old["_id"], given)
         await self._forget(params.tenant.id, old["_id"], cleared & known.keys())
         return changed
 
+    async def _check_before_secrets(self, collection: ScopedCollection, old: Record, data: Any) -> None:
+        """Refuses what the write itself would refuse, as long as no secret has been replaced.
+
+        Raises:
+            BadRequest: another strategy. Conflict: the name is taken.
+        """
+        if data.get("strategy", old["strategy"]) != old["strategy"]:
+            raise BadRequest("The strategy of a connection cannot be changed")
+        others = {"name": data.get("name"), "_id": {"$ne": old["_id"]}}
+        if "name" in data and await collection.count(others):
+            raise Conflict()
+
     async def _keep(self, app_id: str, id: Any, given: Mapping[str, SecretStr | None]) -> Record:
         """Puts secrets where they belong; what may be told of them."""
+        marks: Record = {}
         for name, secret in given.items():
             if secret is not None:
-                await self._vault.put(app_id, secret_name(id, name), secret.get_secret_value())
-        return _marks(given)
+                value = secret.get_secret_value()
+                await self._vault.put(app_id, secret_name(id, name), value)
+                marks[name] = {"set": True, "source": "own"}
+                if len(value) >= HINT_FROM:
+                    marks[name]["hint"] = value[-4:]
+        return marks
 
     async def _forget(self, app_id: str, id: Any, names: Any) -> None:
         for name in names:
@@ -201,18 +218,6 @@ class ConnectionOverridesService(EntityService):
         connection = await required(self._entities, context.tenant, CONNECTIONS, id)
         if data.get("scopes") and not connection.get("options", {}).get("extra_scopes"):
             raise BadRequest("This connection allows no further scopes")
-
-
-def _marks(given: Mapping[str, SecretStr | None]) -> Record:
-    """What may be told of secrets."""
-    marks: Record = {}
-    for name, secret in given.items():
-        if secret is not None:
-            value = secret.get_secret_value()
-            marks[name] = {"set": True, "source": "own"}
-            if len(value) >= HINT_FROM:
-                marks[name]["hint"] = value[-4:]
-    return marks
 
 
 def secret_name(connection_id: Any, name: str) -> str:

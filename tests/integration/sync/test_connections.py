@@ -104,11 +104,13 @@ async def test_a_change_that_is_refused_leaves_the_secret_as_it_was(served: Roos
     async with administrator(served, NORTH, transport) as ada:
         other = await make_connection(ada)
         made = await make_connection(ada, secrets={"client_secret": MARK})
-        change = {"name": other["name"], "secrets": {"client_secret": "another-secret-altogether"}}
-        assert (await refusal(ada, "patch", "connections", made["_id"], change)).code == 409
-        secret = await kept(served, NORTH, made)
-        assert secret is not None
-        assert secret.value == MARK
+        secrets = {"client_secret": "another-secret-altogether"}
+        for change, code in (({"name": other["name"]}, 409), ({"strategy": "github"}, 400)):
+            data = {**change, "secrets": secrets}
+            assert (await refusal(ada, "patch", "connections", made["_id"], data)).code == code
+            secret = await kept(served, NORTH, made)
+            assert secret is not None
+            assert secret.value == MARK
 
 
 @each_transport
