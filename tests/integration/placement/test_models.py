@@ -179,7 +179,7 @@ async def test_many_first_calls_look_at_a_database_once(roosts: StartRoost, monk
 
     async def counted(tenant: Tenant, placement: Placement, handle: Handle) -> None:
         nonlocal looks
-        looks += 1
+        looks += tenant.id == "acme"  # Another app's database may be looked at meanwhile, by work behind the scenes.
         await read(tenant, placement, handle)
 
     roost.backend.placements._verified.clear()
