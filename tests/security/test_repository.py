@@ -24,6 +24,7 @@ METHODS = {
     *("update_many", "delete_many", "check_writable", "namespace"),
 }
 UNSCOPED = {
+    "server/mailing.py": "a provider's client, no database's",
     "server/main.py": "tests and trials delete the whole database with the server",
     "server/oauth.py": "an HTTP client, no database's",
     "services/authentication/oauth.py": "an HTTP client, no database's",
