@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hooks.context import Record
 from hooks.errors import NotFound
 from hooks.tenant import Tenant
-from services.control.operations import RUNNING, SUCCEEDED, Operation
+from services.control.operations import SUCCEEDED, Operation
 from services.control.sagas import DELETE, PROVISION
 from services.control.services.tenants import shown
 from services.control.tenants import Tenants
@@ -59,6 +59,5 @@ class Herald:
 
 
 def _begins(operation: Operation) -> bool:
-    first, *rest = operation.steps
-    waits = all(step["state"] == "pending" for step in rest)
-    return operation.attempts == 0 and first["state"] == RUNNING and first["attempts"] == 1 and waits
+    """Whether it has just been taken up, for the first time."""
+    return operation.fence == 1 and all(step["state"] == "pending" for step in operation.steps)

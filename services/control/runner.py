@@ -118,6 +118,9 @@ class Runner:
         events: list[Document] = []
         if self._tried is not None:
             await self._tried(operation)
+        if operation.fence == 1:
+            # That it has begun is told even if it is over in a moment.
+            await self._tell(operation)
         for place, kept in enumerate(operation.steps):
             if kept["state"] == SUCCEEDED:
                 continue
