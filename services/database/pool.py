@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 from pymongo.errors import AutoReconnect, NetworkTimeout, PyMongoError, WaitQueueTimeoutError
 
-from hooks.tenant import current_tenant
 from services.database.connection import Connection
 from services.database.handover import Address, Opened
 
@@ -26,14 +25,6 @@ _SHARES = 4
 class _Waiter:
     deadline: float
     future: asyncio.Future[Connection]
-
-
-def _holder() -> str | None:
-    """The tenant for whom a connection is wanted; None is the server itself."""
-    try:
-        return current_tenant().id
-    except LookupError:
-        return None
 
 
 class Pool:
@@ -73,9 +64,8 @@ class Pool:
         """Whether the pool is retired and its last connection closed."""
         return self._retired and not self._open and not self._connecting
 
-    def take(self) -> Connection | None:
-        """An idle connection, if there is one and the current tenant may have it."""
-        holder = _holder()
+    def take(self, holder: str | None) -> Connection | None:
+        """An idle connection, if there is one and the tenant may have it; None is the server itself."""
         if holder is not None and self._held.get(holder, 0) >= self._share:
             return None
         while self._idle:
@@ -85,7 +75,7 @@ class Pool:
                 return connection
         return None
 
-    async def wait(self) -> Connection:
+    async def wait(self, holder: str | None) -> Connection:
         """The next connection that comes free or is opened.
 
         Raises:
@@ -96,7 +86,7 @@ class Pool:
             raise AutoReconnect("the server is no longer the primary")
         future: asyncio.Future[Connection] = self._loop.create_future()
         waiter = _Waiter(self._loop.time() + self._wait_seconds, future)
-        self._waiting.setdefault(_holder(), deque()).append(waiter)
+        self._waiting.setdefault(holder, deque()).append(waiter)
         self._grow()
         try:
             return await future

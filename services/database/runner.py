@@ -31,6 +31,7 @@ from pymongo.errors import (
 )
 from pymongo.topology_description import TopologyDescription
 
+from hooks.tenant import current_tenant
 from services.database import handover, op_msg
 from services.database.command_events import CommandEvents
 from services.database.connection import Connection, NotSent
@@ -152,7 +153,9 @@ class Runner:
         message = op_msg.encode(request_id, command, [encoded for _, encoded in documents])
         if len(message) > _MAX_MESSAGE_BYTES:
             raise DocumentTooLarge(f"the command has {len(message)} bytes")
-        return _Call(command, repeat, documents, request_id, message)
+        # An insert may be of several tenants, who wait for each other: it is nobody's, and there are few at a time.
+        holder = None if "insert" in command else _holder()
+        return _Call(command, repeat, documents, request_id, message, holder)
 
     async def _repeat(self, call: _Call, deadline: float | None) -> Document:
         # The pool bounds the wait for a reply: the plain case does without a timer of its own.
@@ -161,11 +164,11 @@ class Runner:
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 pool = self._current_pool()
-                connection = pool.take() if pool is not None else None
+                connection = pool.take(call.holder) if pool is not None else None
                 if connection is not None and plain and attempt == 1:
                     return await self._exchange(connection, call)
                 async with asyncio.timeout_at(deadline):
-                    return await self._exchange(connection or await self._checkout(), call)
+                    return await self._exchange(connection or await self._checkout(call.holder), call)
             except TimeoutError as error:
                 raise NetworkTimeout("the primary did not answer in time") from error
             except PyMongoError as error:
@@ -256,12 +259,12 @@ class Runner:
             )
             self._pools.add(self._pool)
 
-    async def _checkout(self) -> Connection:
+    async def _checkout(self, holder: str | None) -> Connection:
         while True:
             pool = self._current_pool()
             try:
                 if pool is not None:
-                    return pool.take() or await pool.wait()
+                    return pool.take(holder) or await pool.wait(holder)
                 # Selects the writable server, and has PyMongo look for it at once.
                 await self.client.address
             except WaitQueueTimeoutError:
@@ -287,8 +290,18 @@ class _Call:
     documents: Sequence[tuple[Document, bytes]]
     request_id: int
     message: bytes
+    # The tenant whose command it is.
+    holder: str | None
     # Whether an attempt failed: the server may still be at work in its session.
     disturbed: bool = False
+
+
+def _holder() -> str | None:
+    """The tenant for whom a command is sent; None is the server itself."""
+    try:
+        return current_tenant().id
+    except LookupError:
+        return None
 
 
 def _may_repeat(error: PyMongoError, repeat: Repeat) -> bool:

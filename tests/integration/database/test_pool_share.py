@@ -16,7 +16,7 @@ from tests.support.mongod import ReplicaSet
 
 LOUD, QUIET = Tenant("loud", "Loud"), Tenant("quiet", "Quiet")
 SIZE, SHARE = 8, 2
-SLOW = {"$where": "sleep(400) || true"}
+SLOW = {"_id": 1, "$where": "sleep(400) || true"}
 """A filter for which a command takes so many milliseconds."""
 
 
@@ -64,6 +64,20 @@ async def test_a_tenant_has_its_share_and_no_more(collection: Collection) -> Non
     assert await seconds(collection, LOUD, SLOW, SHARE * 3) >= 1.2
     others = [seconds(collection, tenant, SLOW, SHARE) for tenant in (LOUD, QUIET, None)]
     assert max(await asyncio.gather(*others)) < 1.2
+
+
+async def test_inserts_do_not_wait_for_a_share(collection: Collection) -> None:
+    """Single inserts of several tenants go together: nobody's wait for what the loud one waits for."""
+    loop = asyncio.get_running_loop()
+    loud = [asyncio.create_task(find(collection, LOUD, SLOW)) for _ in range(SHARE * 4)]
+    await asyncio.sleep(0)
+    began = loop.time()
+    for tenant in (LOUD, LOUD, QUIET):
+        with tenant_scope(tenant):
+            await collection.insert([{"of": tenant.id}])
+    assert loop.time() - began < 1.2
+    assert not loud[-1].done()
+    await asyncio.gather(*loud)
 
 
 async def test_who_gives_up_gives_his_place_back(collection: Collection) -> None:
