@@ -22,7 +22,13 @@ from services.database.mongod import REPLICA_SET, MongodLog, arguments, find_mon
 # Failures are noticed and elections held within about a second instead of ten.
 SETTINGS = {"electionTimeoutMillis": 1000, "heartbeatIntervalMillis": 200, "heartbeatTimeoutSecs": 1}
 READY_SECONDS = 30.0
-_TESTED = ("--setParameter=enableTestCommands=1",)
+_TESTED = (
+    "--setParameter=enableTestCommands=1",
+    # Dropped collections are gone at the next checkpoint, not after five minutes: hundreds of databases come and go here, and
+    # each of their files is held open until then.
+    "--setParameter=minSnapshotHistoryWindowInSeconds=0",
+    "--syncdelay=2",
+)
 ENOUGH_MEMORY = 3 * 1024**3
 
 T = TypeVar("T")
