@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from typing import Any
 
 import pytest
+import structlog
 
 from server.main import Roost
 from tests.support.mongod import session_mongod
@@ -36,6 +38,15 @@ def pytest_sessionfinish() -> None:
 def _clean_environment() -> None:
     for name in [name for name in os.environ if name.startswith("ROOST_")]:
         del os.environ[name]
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_were() -> Iterator[None]:
+    """A test that sets up the server's own logs leaves none behind that write to what was captured for it."""
+    before, handlers = structlog.get_config(), [*logging.getLogger().handlers]
+    yield
+    structlog.configure(**before)
+    logging.getLogger().handlers[:] = handlers
 
 
 @pytest.fixture(scope="session")

@@ -205,12 +205,17 @@ async def test_cycles_leave_nothing_behind() -> None:
         for _ in range(30):
             await cycle()
         tasks, objects = await settle()
-        for _ in range(200):
-            await cycle()
-        tasks_after, objects_after = await settle()
-        assert server.engine.connections == 0
-        assert tasks_after <= tasks
-        assert objects_after - objects < 200
+        growth = []
+        # What leaks grows in every round; what else goes on in this process does not.
+        for _ in range(3):
+            for _ in range(200):
+                await cycle()
+            tasks_after, objects_after = await settle()
+            assert server.engine.connections == 0
+            assert tasks_after <= tasks
+            growth.append(objects_after - objects)
+            objects = objects_after
+        assert min(growth) < 200
 
 
 @pytest.mark.load

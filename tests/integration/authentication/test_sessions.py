@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from hooks.context import Params
+from hooks.errors import NotAuthenticated
 from hooks.tenant import Tenant
 from server.main import Roost
 from services.authentication.directory import Directory
@@ -316,7 +317,8 @@ async def test_a_session_that_ends_while_its_login_is_answered_logs_nothing_in(s
             sessions=served.connections,
         )
         params = Params(tenant=tenant_of(served, "acme"), provider="socketio", connection=connection)
-        await service.create({"strategy": "local", "username": name, "password": PASSWORD}, params)
+        with pytest.raises(NotAuthenticated, match="session has ended"):
+            await service.create({"strategy": "local", "username": name, "password": PASSWORD}, params)
         assert connection.authentication is None
         assert served.connections.of_user("acme", user["_id"]) == []
         assert await is_out(phone)

@@ -39,7 +39,7 @@ async def test_administrators_see_cancel_and_retry_the_jobs_of_their_app(roost: 
         for caller, app_id, name in ((ada, "acme", "ada"), (eve, "globex", "eve@e.example")):
             await caller.sign_up(name, field="email" if "@" in name else "username")
             assert (await outcome(caller, "find", "jobs", {})).code == 403
-            await allow(roost, app_id, name, "read:jobs", "delete:jobs", "update:jobs")
+            await allow(roost, app_id, name, "delete:jobs", "update:jobs", "read:jobs")
         id = await enqueue(roost, "acme", "note", run_at=datetime.now(UTC) + LATER)
         await reached(ada)
         page = await ada.call("find", "jobs", {"state": "scheduled"})
@@ -65,7 +65,7 @@ async def reached(caller: Caller) -> None:
 async def test_odd_questions_get_clear_answers(roost: Roost) -> None:
     async with connect(roost, "acme") as ada:
         await ada.sign_up("ada")
-        await allow(roost, "acme", "ada", "read:jobs", "update:jobs")
+        await allow(roost, "acme", "ada", "update:jobs", "read:jobs")
         await reached(ada)
         rows: list[tuple[Any, int]] = [
             (ada.call("find", "jobs", {"payload": 1}), 400),

@@ -33,6 +33,7 @@ RESOLVER = {
     "server/resolver.py": "makes a tenant of them",
     "server/rest.py": "takes a public key out of a query, which the resolver has read",
     "server/oauth.py": "hands the names on the page's address to the resolver",
+    "services/control/services/sync_status.py": "managers name the app that is compared; anybody else his own alone",
 }
 
 
