@@ -199,6 +199,7 @@ async def test_cycles_leave_nothing_behind() -> None:
             await asyncio.sleep(0.05)
             server.handlers.left.clear()
             server.handlers.calls.clear()
+            server.handlers.requests.clear()
             gc.collect()
             return len(asyncio.all_tasks()), len(gc.get_objects())
 

@@ -179,7 +179,7 @@ async def test_no_old_event_after_the_reply_under_a_storm(served: Roost) -> None
 
         async def write(caller: Any, app: str) -> None:
             for _ in range(40):
-                names[app].add((await caller.call("create", "roles", {"name": fresh(app)}))["name"])
+                names[app].add((await caller.call("create", "roles", {"name": fresh(app), **HERE}))["name"])
 
         writers = asyncio.gather(write(here, HUB), write(there, NORTH))
         for _ in range(10):
