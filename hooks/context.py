@@ -38,6 +38,11 @@ class Connection(Protocol):
     def user(self) -> Record | None: ...
 
     @property
+    def claims(self) -> Mapping[str, Any] | None:
+        """Of its access token, also if that has expired; None for who is not, or not any more, logged in."""
+        ...
+
+    @property
     def channels(self) -> set[str]: ...
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from typing import Any
 
 from hooks.context import Authentication, Params, Record
 from hooks.tenant import Tenant
@@ -13,7 +14,7 @@ from server.engine import Socket
 class Connection:
     """One accepted socket. Its login may come and go, and take it into another tenant: see `Connections.switch`."""
 
-    __slots__ = ("address", "authentication", "channels", "expiry", "headers", "socket", "tenant", "user")
+    __slots__ = ("address", "authentication", "channels", "claims", "expiry", "headers", "socket", "tenant", "user")
 
     def __init__(self, socket: Socket, tenant: Tenant, headers: Mapping[str, str], address: str = "") -> None:
         self.socket = socket
@@ -22,6 +23,8 @@ class Connection:
         self.address = address
         self.authentication: Authentication | None = None
         self.user: Record | None = None
+        self.claims: Mapping[str, Any] | None = None
+        """Those of the login; of one that has expired, until the next, since it may be renewed."""
         self.channels: set[str] = set()
         self.expiry: asyncio.TimerHandle | None = None
         """Ends the login when its token does."""

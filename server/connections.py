@@ -156,6 +156,7 @@ class Connections:
         if not self._has(connection):
             return
         connection.authentication = authentication
+        connection.claims = authentication.payload
         connection.user = user
         for index, key in self._places(connection):
             index.setdefault(key, {})[connection] = None
@@ -274,7 +275,9 @@ class Connections:
 
     def end(self, connection: Connection, reason: Ending) -> None:
         """Logs out a connection, and tells it why."""
+        claims = connection.claims if reason == "expired" else None
         self._leave(connection)
+        connection.claims = claims
         if self._tell is not None:
             self._tell(connection, reason)
 
@@ -305,6 +308,7 @@ class Connections:
             connection.expiry.cancel()
         connection.expiry = None
         connection.authentication = None
+        connection.claims = None
         connection.user = None
 
 

@@ -108,6 +108,7 @@ class People:
             sessions=connections,
             principals=self.grants,
             issuers=tenants,
+            control_plane=lambda: tenants(settings.control_plane),
         )
         self.logins = Logins(
             connections,

@@ -4,6 +4,9 @@ A session is a record `{_id, user_id, device, created_at, last_use, valid_from, 
 deleting its record: a token whose session has no record is worth nothing. A persistent one also has the hashes of its
 refresh token, of which one part stays for the session's life, the family, and the other is replaced at each use: who shows
 the right family with another part has a token that was used before, his or a thief's, and the session ends.
+
+A session may come out of another one, its parent, for a client of its own (`begin_within`): it lasts no longer, and ends with
+it.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import time
 import unicodedata
@@ -38,6 +42,7 @@ USERS = "users"
 MOST_LISTED = 100
 PREFIX = "rr_"
 """Refresh tokens read `rr_<session>_<family>_<secret>`; the last two are hexadecimal, of 128 and 256 bits."""
+_PROOF = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{64}")
 _LAST_USE = timedelta(seconds=60)
 _AGENT = 256
 
@@ -57,6 +62,10 @@ class Session:
     """Set when it was made just now; the database has its hash alone."""
     expires_at: datetime | None = None
     """When it ends by itself."""
+    parent: str | None = None
+    """The session that it came out of, and with which it ends."""
+    organization: str | None = None
+    """The id of the organization for which it came out of its parent."""
 
 
 class Ledger:
@@ -79,8 +88,41 @@ class Ledger:
         self, params: Params, user_id: str, valid_from: datetime, lifetime: float, *, keep: bool
     ) -> Session:
         """A new session of a user. It lasts as its access token, `lifetime` seconds; with `keep`, as its refresh token."""
+        ends = self._expiry(params.tenant, lifetime) if keep else self.now() + timedelta(seconds=lifetime)
+        return await self._begin(params, secrets.token_hex(16), user_id, valid_from, ends, keep=keep)
+
+    async def begin_within(
+        self, params: Params, parent: Session, id: str, *, organization: str | None, client: str, keep: bool
+    ) -> Session:
+        """A session of another client that comes out of one that lasts; with `keep` it has refresh tokens of its own.
+
+        Raises:
+            NotAuthenticated: the parent has ended meanwhile.
+        """
+        assert parent.expires_at is not None
+        more = {"parent": parent.id, "organization": organization, "client_id": client}
+        session = await self._begin(
+            params, id, parent.user_id, parent.valid_from, parent.expires_at, keep=keep, more=more
+        )
+        # Whoever ends the parent ends what has come out of it by then: one of the two has met the other.
+        if not await self._sessions(params.tenant).count({"_id": parent.id}):
+            await self._end_quietly(params.tenant, session)
+            raise ended()
+        return session
+
+    async def _begin(
+        self,
+        params: Params,
+        id: str,
+        user_id: str,
+        valid_from: datetime,
+        ends: datetime,
+        *,
+        keep: bool,
+        more: Mapping[str, Any] | None = None,
+    ) -> Session:
         now = self.now()
-        id, family, secret = secrets.token_hex(16), secrets.token_hex(16), secrets.token_hex(32)
+        family, secret = secrets.token_hex(16), secrets.token_hex(32)
         record: Record = {
             "_id": id,
             "user_id": user_id,
@@ -88,24 +130,22 @@ class Ledger:
             "created_at": now,
             "last_use": now,
             "valid_from": valid_from,
-            "expires_at": now + timedelta(seconds=lifetime),
+            "expires_at": ends,
             "persistent": keep,
+            **(more or {}),
         }
         if keep:
-            record["expires_at"] = self._expiry(params.tenant, lifetime)
             record["refresh"] = {"family": _hash(params.tenant, id, family), "secret": _hash(params.tenant, id, secret)}
             record["generation"] = 1
         await self._sessions(params.tenant).insert([record])
-        session = Session(
-            id, user_id, valid_from, now, _token(id, family, secret) if keep else None, record["expires_at"]
-        )
+        session = _session(record, _token(id, family, secret) if keep else None)
         self._recent.put((params.tenant.id, id), session)
         return session
 
-    async def rotate(self, params: Params, token: object, lifetime: float) -> Session:
+    async def rotate(self, params: Params, token: object, lifetime: float, *, until: datetime | None = None) -> Session:
         """The session of a refresh token, with the token that takes its place; the old one is used up.
 
-        `lifetime` is that of the access token that follows.
+        `lifetime` is that of the access token that follows; `until` is the end of the session, if that is not its own matter.
 
         Raises:
             NotAuthenticated: it is no refresh token of this tenant, or was used before: then its session is ended.
@@ -124,7 +164,7 @@ class Ledger:
                 "$set": {
                     "refresh.secret": _hash(tenant, id, fresh),
                     "last_use": now,
-                    "expires_at": self._expiry(tenant, lifetime),
+                    "expires_at": until or self._expiry(tenant, lifetime),
                     "device": _device(params),
                 },
                 "$inc": {"generation": 1},
@@ -133,11 +173,33 @@ class Ledger:
         if found is None:
             await self._end_if_used_before(tenant, id, known["family"])
             raise NotAuthenticated(REFUSED)
-        session = Session(
-            id, found["user_id"], found["valid_from"], now, _token(id, family, fresh), found["expires_at"]
-        )
+        session = _session(found, _token(id, family, fresh))
         self._recent.put((tenant.id, id), session)
         return session
+
+    async def prove(self, tenant: Tenant, id: str) -> str:
+        """What a browser keeps as a proof that the session is its own, in place of what it had before (ADR 33).
+
+        Raises:
+            NotAuthenticated: the session has ended, or came out of another one, which alone is a browser's.
+        """
+        secret = secrets.token_hex(32)
+        found = await self._sessions(tenant).find_one_and_update(
+            {"_id": id, "parent": None, "expires_at": {"$gt": self.now()}},
+            {"$set": {"browser": _hash(tenant, id, secret)}},
+        )
+        if found is None:
+            raise ended()
+        return f"{id}.{secret}"
+
+    async def of_browser(self, tenant: Tenant, proof: str) -> Session | None:
+        """The session that a browser proves to be its own."""
+        id, _, secret = proof.partition(".")
+        if not _PROOF.fullmatch(proof):
+            return None
+        chosen = {"_id": id, "browser": _hash(tenant, id, secret), "expires_at": {"$gt": self.now()}}
+        found = await self._sessions(tenant).find(chosen, limit=1)
+        return None if not found or self._recent.is_struck((tenant.id, id)) else _session(found[0])
 
     async def of_refresh_token(self, tenant: Tenant, token: str) -> Session | None:
         """The session of a refresh token, which stays as it is; one that was used before ends the session here too.
@@ -198,6 +260,7 @@ class Ledger:
         if found is None:
             raise NotFound(f"No record found for id '{id}'")
         await self.forget(tenant.id, str(found["_id"]))
+        await self._end_children(tenant, found)
         return _shown(found)
 
     async def end_all(self, tenant: Tenant, user_id: str, *, but: str | None = None) -> list[Record]:
@@ -252,6 +315,22 @@ class Ledger:
         if found and hmac.compare_digest(str(found[0].get("refresh", {}).get("family")), family):
             await self._sessions(tenant).find_one_and_delete({"_id": id})
             await self.forget(tenant.id, id)
+            await self._end_children(tenant, found[0])
+
+    async def _end_children(self, tenant: Tenant, parent: Mapping[str, Any]) -> None:
+        """Ends what has come out of a session that is over."""
+        if "parent" in parent:
+            return
+        chosen = {"user_id": parent["user_id"], "parent": str(parent["_id"])}
+        while children := await self._sessions(tenant).find(chosen, limit=MOST_LISTED):
+            ids = [str(child["_id"]) for child in children]
+            await self._sessions(tenant).delete_many({"_id": {"$in": ids}})
+            for id in ids:
+                await self.forget(tenant.id, id)
+
+    async def _end_quietly(self, tenant: Tenant, session: Session) -> None:
+        await self._sessions(tenant).delete_many({"_id": session.id})
+        await self.forget(tenant.id, session.id)
 
     def _expiry(self, tenant: Tenant, lifetime: float) -> datetime:
         return self.now() + timedelta(seconds=max(lifetime, tenant.auth.refresh_token_lifetime))
@@ -277,18 +356,21 @@ def moment(seconds: float) -> datetime:
     return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
-def _session(record: Mapping[str, Any]) -> Session:
+def _session(record: Mapping[str, Any], refresh_token: str | None = None) -> Session:
     return Session(
         str(record["_id"]),
         record["user_id"],
         record["valid_from"],
         record["last_use"],
-        expires_at=record["expires_at"],
+        refresh_token,
+        record["expires_at"],
+        record.get("parent"),
+        record.get("organization"),
     )
 
 
 def _shown(record: Record) -> Record:
-    fields = ("_id", "user_id", "device", "created_at", "last_use", "expires_at", "persistent")
+    fields = ("_id", "user_id", "device", "created_at", "last_use", "expires_at", "persistent", "client_id")
     return {field: record[field] for field in fields if field in record}
 
 

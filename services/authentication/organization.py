@@ -11,21 +11,19 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from hooks.context import Authentication, Params, Record
-from hooks.errors import BadRequest, Forbidden, NotAuthenticated
-from hooks.scopes import KEY_PREFIX, STRATEGY
+from hooks.context import Params, Record
+from hooks.errors import BadRequest, NotAuthenticated
+from hooks.scopes import KEY_PREFIX
 from hooks.tenant import Tenant
 from services.authentication.api_keys import ApiKeys
 from services.authentication.bearer import JwtStrategy
+from services.authentication.entry import Entry, again, named_in
 from services.authentication.ledger import PREFIX as REFRESH_PREFIX
 from services.authentication.ledger import Ledger
-from services.authentication.principals import Principals
 from services.authentication.strategy import Proof
-from services.authentication.tokens import Scope, Tokens
+from services.authentication.tokens import Tokens
 
 NAME = "organization"
-LONGEST = 256
-"""Characters of a name or id that is looked at."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +41,12 @@ class _Identity:
 class OrganizationStrategy:
     """Answers with a token in the organization; with the organization null, with one in none."""
 
-    def __init__(self, jwt: JwtStrategy, tokens: Tokens, ledger: Ledger, keys: ApiKeys, principals: Principals) -> None:
+    def __init__(self, jwt: JwtStrategy, tokens: Tokens, ledger: Ledger, keys: ApiKeys, entry: Entry) -> None:
         self._jwt = jwt
         self._tokens = tokens
         self._ledger = ledger
         self._keys = keys
-        self._principals = principals
+        self._entry = entry
 
     async def authenticate(self, data: Mapping[str, Any], params: Params) -> Proof:
         """See the module.
@@ -57,37 +55,19 @@ class OrganizationStrategy:
             BadRequest: no organization is named. NotAuthenticated: nobody is logged in, or what proves it is forged.
             Forbidden: with `data.code` one of `not_a_member`, `tenant_unavailable`, `reauthentication_required`.
         """
-        named = data.get("organization")
-        if "organization" not in data or not (named is None or (isinstance(named, str) and 0 < len(named) <= LONGEST)):
-            raise BadRequest("The organization is its name or id, or null for none")
+        named = named_in(data)
         try:
             identity = await self._identify(data, params)
         except NotAuthenticated as error:
             if isinstance(error.data, dict) and error.data.get("name") in ("TokenExpiredError", "SessionEndedError"):
-                raise _again() from error
+                raise again() from error
             raise
         issuer, scope = identity.issuer, None
         if named is not None:
-            entered = await self._principals.enter(issuer, identity.user_id, named)
-            if isinstance(entered, Forbidden):
-                raise entered
-            scope = Scope(
-                entered.tenant,
-                entered.org_id,
-                entered.org_name,
-                entered.permissions,
-                entered.version,
-                identity.more,
-            )
+            scope = await self._entry.scope(issuer, identity.user_id, named, identity.more)
         elif identity.session is None:
             raise BadRequest("An API key is its own token in no organization")
-        ends = None if identity.ends is None else identity.ends.timestamp()
-        token, payload = await self._tokens.issue(issuer, identity.user_id, identity.session, scope, ends=ends)
-        tenant = issuer if scope is None else scope.tenant
-        # As everybody who shows this token: what was found a moment ago may have changed.
-        found = await self._jwt.verify(token, Params(tenant=tenant))
-        login = Authentication("jwt", token, payload)
-        return Proof(found.user, login, principal=found.principal, tenant=tenant)
+        return await self._entry.open(issuer, identity.user_id, identity.session, scope, ends=identity.ends, at=issuer)
 
     async def _identify(self, data: Mapping[str, Any], params: Params) -> _Identity:
         token = data.get("accessToken", data.get("refreshToken"))
@@ -111,22 +91,13 @@ class OrganizationStrategy:
             until = datetime.fromtimestamp(payload["exp"], tz=self._ledger.now().tzinfo)
             return _Identity(issuer, payload["sub"], None, until, user, {"scopes": payload["scopes"]})
         if session is None:
-            raise _again()
+            raise again()
         return _Identity(issuer, payload["sub"], session.id, session.expires_at, user, {})
 
     async def _by_refresh_token(self, token: str, params: Params) -> _Identity:
-        """The session of a refresh token, which is not used up. On a connection that has switched it is the issuer's."""
-        issuer = params.tenant
-        if params.authentication is not None and params.authentication.strategy != STRATEGY:
-            issuer = await self._jwt.issuer(issuer, params.authentication.payload)
-        session = await self._ledger.of_refresh_token(issuer, token)
-        if session is None:
-            raise _again()
-        payload = {"sub": session.user_id, "sid": session.id, "app_id": issuer.id}
-        user = await self._jwt.user_of(issuer, payload, session)
-        return _Identity(issuer, session.user_id, session.id, session.expires_at, user, {})
-
-
-def _again() -> Forbidden:
-    reason = {"reason": "reauthentication_required", "code": "reauthentication_required"}
-    return Forbidden("Log in again before you go to an organization", data=reason)
+        """The session of a refresh token, which is not used up."""
+        held = await self._entry.of_refresh_token(params.tenant, token)
+        if held is None:
+            raise again()
+        session = held.session
+        return _Identity(held.issuer, session.user_id, session.id, session.expires_at, held.user, {})

@@ -56,6 +56,10 @@ class Principals(Protocol):
         """The membership of a user of the issuer in the organization that is named by id or name, or why there is none."""
         ...
 
+    async def enter_tenant(self, issuer: Tenant, user_id: str, tenant: Tenant) -> Scope | Forbidden:
+        """As `enter`, in the organization of the issuer, the control plane, that stands for a tenant."""
+        ...
+
 
 class OwnGrant:
     """A user's own permissions and nothing else."""
@@ -77,6 +81,10 @@ class OwnPrincipals:
         return OwnGrant()
 
     async def enter(self, issuer: Tenant, user_id: str, named: str) -> Scope | Forbidden:
+        """There is no organization."""
+        return not_a_member()
+
+    async def enter_tenant(self, issuer: Tenant, user_id: str, tenant: Tenant) -> Scope | Forbidden:
         """There is no organization."""
         return not_a_member()
 

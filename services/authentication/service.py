@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -15,6 +15,7 @@ from services.authentication.anonymous import AnonymousStrategy
 from services.authentication.api_keys import ApiKeys
 from services.authentication.bearer import TRIES, JwtStrategy
 from services.authentication.directory import Directory
+from services.authentication.entry import Entry, not_allowed
 from services.authentication.external import ExternalStrategy
 from services.authentication.ledger import Ledger, Session, ended, is_valid
 from services.authentication.local import LocalStrategy
@@ -23,6 +24,7 @@ from services.authentication.organization import NAME as ORGANIZATION
 from services.authentication.organization import OrganizationStrategy
 from services.authentication.passwords import Passwords
 from services.authentication.principals import LoggedIn, OwnPrincipals, Principals
+from services.authentication.refresh import NAME as REFRESH
 from services.authentication.refresh import RefreshStrategy
 from services.authentication.sessions import NoSessions, Sessions
 from services.authentication.strategy import Proof, Strategy
@@ -31,6 +33,8 @@ from services.base import Service
 
 AUTHENTICATION_RULES: Mapping[str, str] = {"create": "public", "remove": "authenticated"}
 """The rules under which the service is to be registered."""
+CONTINUING = frozenset({ORGANIZATION, REFRESH})
+"""Strategies by which a login goes on that there is already."""
 
 
 class AuthenticationService(Service):
@@ -53,11 +57,13 @@ class AuthenticationService(Service):
         sessions: Sessions | None = None,
         principals: Principals | None = None,
         issuers: Issuers | None = None,
+        control_plane: Callable[[], Awaitable[Tenant | None]] | None = None,
         users: str = "users",
     ) -> None:
         """`sessions` hears of logins and logouts on live connections; `users` is the path of the users service.
 
         `principals` finds permissions and memberships, `issuers` other tenants that may have issued a token.
+        `control_plane` tells the one whose people go on in others.
         """
         self._directory = Directory(app, users)
         self._tokens = tokens
@@ -65,21 +71,22 @@ class AuthenticationService(Service):
         self._sessions = sessions or NoSessions()
         self._principals = principals or OwnPrincipals()
         self._jwt = JwtStrategy(self._directory, tokens, ledger, keys, principals=self._principals, issuers=issuers)
+        self.entry = Entry(self._jwt, tokens, ledger, self._principals, control_plane)
         self._strategies: dict[str, Strategy] = {
             "local": LocalStrategy(self._directory, passwords),
             "jwt": self._jwt,
-            "refresh": RefreshStrategy(ledger, tokens),
+            REFRESH: RefreshStrategy(ledger, tokens, self.entry),
             "anonymous": AnonymousStrategy(self._directory),
             "api_key": keys,
-            ORGANIZATION: OrganizationStrategy(self._jwt, tokens, ledger, keys, self._principals),
+            ORGANIZATION: OrganizationStrategy(self._jwt, tokens, ledger, keys, self.entry),
         }
         if external is not None:
             self._strategies["external"] = external
         if oauth is not None:
             self._strategies["oauth"] = oauth
         self._own = frozenset(self._strategies)
-        # To go on in an organization is no way of logging in: it takes a login.
-        self._listed = self._own - {ORGANIZATION}
+        # To go on is no way of logging in: it takes a login. Whether one may be renewed, its issuer says.
+        self._listed = self._own - CONTINUING
 
     def register(self, name: str, strategy: Strategy) -> None:
         """Adds a strategy, or replaces the one of that name. Roost's own ones are for tenants that list them alone."""
@@ -96,7 +103,7 @@ class AuthenticationService(Service):
             raise NotAuthenticated("Invalid authentication information (no `strategy` set)")
         strategy = self._strategies.get(name) if isinstance(name, str) else None
         if strategy is None or (name in self._listed and name not in params.tenant.auth.strategies):
-            raise NotAuthenticated("Invalid authentication information (strategy not allowed in authStrategies)")
+            raise not_allowed()
         began = self._ledger.now()
         proof = await strategy.authenticate(data, params)
         if proof.login is not None:
@@ -108,7 +115,7 @@ class AuthenticationService(Service):
                     await self._sessions.login(params.connection, proof.login, principal, params.tenant)
                 else:
                     await self._switch(params.connection, proof.login, principal, proof.tenant)
-            return _answer(proof.login, proof.user, name)
+            return _answer(proof.login, proof.user, name, proof.session)
         session = proof.session
         if session is None:
             keep = data.get("refresh") is True and "refresh" in params.tenant.auth.strategies
@@ -213,8 +220,9 @@ def _token(params: Params) -> str:
     return token
 
 
-def _answer(login: Authentication, user: Record, strategy: str | None = None) -> Record:
-    shown = strategy if strategy == ORGANIZATION else login.strategy
+def _answer(login: Authentication, user: Record, strategy: str | None = None, session: Session | None = None) -> Record:
+    shown = strategy if strategy in CONTINUING else login.strategy
+    token = None if session is None else session.refresh_token
     return {
         "accessToken": login.access_token,
         "authentication": {
@@ -223,4 +231,5 @@ def _answer(login: Authentication, user: Record, strategy: str | None = None) ->
             "payload": dict(login.payload),
         },
         "user": user,
+        **({} if token is None else {"refreshToken": token}),
     }

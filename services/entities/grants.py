@@ -97,6 +97,14 @@ class Grants:
             found = await self._entities.first(issuer, ORGANIZATIONS, {"name": canonical(named)})
         else:
             await self._entities.first(issuer, ORGANIZATIONS, {"name": canonical(named)})
+        return await self._enter(issuer, user_id, found)
+
+    async def enter_tenant(self, issuer: Tenant, user_id: str, tenant: Tenant) -> Scope | Forbidden:
+        """See `Principals`."""
+        found = await self._entities.first(issuer, ORGANIZATIONS, {"tenant_id": tenant.id})
+        return await self._enter(issuer, user_id, found if issuer.is_control_plane else None)
+
+    async def _enter(self, issuer: Tenant, user_id: str, found: Record | None) -> Scope | Forbidden:
         org_id = NOBODY if found is None else str(found["_id"])
         member = await self._entities.first(issuer, MEMBERS, {"org_id": org_id, "user_id": user_id})
         if found is None or member is None:

@@ -224,6 +224,7 @@ class Socket:
     id: str
     tenant: Tenant
     user: Record | None = None
+    claims: Record | None = None
     channels: set[str] = field(default_factory=set)
 
 

@@ -11,7 +11,7 @@ from server.main import Roost
 from services.users import grant
 from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest
 
-HUB, NORTH, SOUTH = "control_plane", "north", "south"
+HUB, NORTH, SOUTH, EAST = "control_plane", "north", "south", "east"
 APPS = f"""
 tenants:
   - id: {NORTH}
@@ -24,6 +24,8 @@ tenants:
     auth: {{username_field: email, inherit_global_permissions_in_organizations: true}}
     services:
       notes: {{multi: true, rules: {{default: authenticated}}}}
+  - id: {EAST}
+    auth: {{strategies: [local, jwt]}}
 """
 TRANSPORTS = ("socket", "http")
 

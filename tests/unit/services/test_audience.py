@@ -32,6 +32,7 @@ class Listener:
         self.id = str(next(_numbers))
         self.tenant = tenant
         self.user = user
+        self.claims = None
         self.channels: set[str] = set()
 
 
