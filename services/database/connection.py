@@ -9,6 +9,7 @@ from pymongo.errors import AutoReconnect
 
 from services.database.handover import Opened
 from services.database.op_msg import PREFIX
+from services.database.shares import Claim
 
 # The largest document is 16 MiB; a reply of one batch is that and a little more.
 _MAX_REPLY_BYTES = 2 * 16 * 1024 * 1024
@@ -37,6 +38,7 @@ class Connection(asyncio.Protocol):
         "lost",
         "opened",
         "since",
+        "took",
     )
 
     def __init__(
@@ -47,8 +49,9 @@ class Connection(asyncio.Protocol):
         self.opened = opened
         #: The loop's time of the last change between busy and idle.
         self.since = self._loop.time()
-        #: The tenant to which the pool has lent it.
-        self.holder: str | None = None
+        #: To whom the pool has lent it, and the seconds that its reply took once there is one.
+        self.holder: Claim | None = None
+        self.took: float | None = None
         #: Done when the transport is closed.
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self._transport = opened.transport
@@ -121,7 +124,8 @@ class Connection(asyncio.Protocol):
     def _finish(self, message: bytes | bytearray) -> None:
         reply, self._reply = self._reply, None
         self._buffer, self._expected = None, 0
-        self.since = self._loop.time()
+        now = self._loop.time()
+        self.took, self.since = now - self.since, now
         if reply is not None and not reply.done():
             reply.set_result(message)
         self._on_idle(self)

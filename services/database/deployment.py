@@ -9,7 +9,7 @@ from datetime import UTC
 from typing import Literal, TypeVar
 
 from pymongo import AsyncMongoClient
-from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure
+from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.monitoring import CommandListener
 
 from hooks.errors import Unavailable
@@ -20,6 +20,8 @@ from services.database.faults import DRIVER_ERRORS
 from services.database.group_commit import GroupCommit
 from services.database.lean import LeanCollection
 from services.database.runner import Runner
+from services.database.shares import Shares
+from services.database.turns import Turns
 from services.store import Collection, Document, Namespace
 
 _T = TypeVar("_T")
@@ -68,6 +70,8 @@ class Deployment:
         self._client: AsyncMongoClient[Document] | None = None
         self._runner: Runner | None = None
         self._group_commit: GroupCommit | None = None
+        self._shares: Shares | None = None
+        self._turns: Turns | None = None
         self._ensured: dict[tuple[str, schema.CollectionSchema], asyncio.Task[None]] = {}
 
     @property
@@ -76,6 +80,13 @@ class Deployment:
         if self._client is None:
             raise RuntimeError("the deployment is not open")
         return self._client
+
+    @property
+    def shares(self) -> Shares:
+        """How many commands each tenant has under way."""
+        if self._shares is None:
+            raise RuntimeError("the deployment is not open")
+        return self._shares
 
     async def open(self) -> None:
         """Connects.
@@ -97,8 +108,11 @@ class Deployment:
         except OperationFailure as error:
             await self.close()
             raise Unavailable("The MongoDB server refused the connection: check the URI's credentials.") from error
+        self._shares = Shares(self._pool_size, processors=await _processors(self._client))
         if self._path == "lean":
-            await self._open_lean_path(self._client)
+            await self._open_lean_path(self._client, self._shares)
+        if self._runner is None:
+            self._turns = Turns(self._shares, wait_seconds=_POOL_WAIT_MS / 1000)
 
     async def close(self) -> None:
         """Closes all connections; calls still in flight end with an error."""
@@ -124,7 +138,8 @@ class Deployment:
         return True
 
     def collection(self, namespace: Namespace) -> Collection:
-        driver = DriverCollection(self.client[namespace.database][namespace.collection], max_time_ms=self._max_time_ms)
+        collection = self.client[namespace.database][namespace.collection]
+        driver = DriverCollection(collection, max_time_ms=self._max_time_ms, turns=self._turns)
         if self._runner is None or self._group_commit is None:
             return driver
         return LeanCollection(namespace, self._runner, self._group_commit, driver)
@@ -150,7 +165,7 @@ class Deployment:
         if (task.cancelled() or task.exception() is not None) and self._ensured.get(key) is task:
             del self._ensured[key]
 
-    async def _open_lean_path(self, client: AsyncMongoClient[Document]) -> None:
+    async def _open_lean_path(self, client: AsyncMongoClient[Document], shares: Shares) -> None:
         if client.topology_description.topology_type_name not in _LEAN_TOPOLOGIES:
             _log.warning("the lean command path serves one replica set or server: PyMongo is used")
             return
@@ -158,6 +173,7 @@ class Deployment:
             client,
             max_time_ms=self._max_time_ms,
             pool_size=self._pool_size,
+            shares=shares,
             pool_wait_ms=_POOL_WAIT_MS,
             events=CommandEvents(self._listeners),
         )
@@ -190,3 +206,13 @@ class Deployment:
             wTimeoutMS=self._max_time_ms,
             event_listeners=self._listeners,
         )
+
+
+async def _processors(client: AsyncMongoClient[Document]) -> int | None:
+    """How many processors the database has, if this user may know."""
+    try:
+        system = (await client.admin.command("hostInfo"))["system"]
+    except PyMongoError:
+        return None
+    cores = system.get("numCores")
+    return cores if isinstance(cores, int) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any, TypeVar
 
 import pymongo
@@ -14,6 +14,7 @@ from pymongo.errors import NetworkTimeout
 
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.transaction import current_session
+from services.database.turns import Turns
 from services.store import Document, Filter, Namespace, Sort
 
 _T = TypeVar("_T")
@@ -27,9 +28,10 @@ INSERT_SECONDS = 4.0
 class DriverCollection:
     """Implements `services.store.Collection`; reads and changes of one document are retried once by PyMongo."""
 
-    def __init__(self, collection: AsyncCollection[Document], *, max_time_ms: int) -> None:
-        """`collection` carries the client's codec, concerns and time bounds."""
+    def __init__(self, collection: AsyncCollection[Document], *, max_time_ms: int, turns: Turns | None = None) -> None:
+        """`collection` carries the client's codec, concerns and time bounds; without `turns` nothing waits for others."""
         self._collection = collection
+        self._turns = turns
         self._max_time_ms = max_time_ms
         self._namespace = Namespace(collection.database.name, collection.name)
 
@@ -56,11 +58,12 @@ class DriverCollection:
             max_time_ms=self._max_time_ms,
             session=self._session(),
         )
-        return await _converted(cursor.to_list())
+        return await self._run(cursor.to_list(), searches=True)
 
     async def count(self, filter: Filter) -> int:
-        return await _converted(
-            self._collection.count_documents(filter, session=self._session(), maxTimeMS=self._max_time_ms)
+        return await self._run(
+            self._collection.count_documents(filter, session=self._session(), maxTimeMS=self._max_time_ms),
+            searches=True,
         )
 
     async def insert(self, documents: Sequence[Document]) -> None:
@@ -68,12 +71,12 @@ class DriverCollection:
             return
         with pymongo.timeout(INSERT_SECONDS):
             if len(documents) == 1:
-                await _converted(self._collection.insert_one(documents[0], session=self._session()))
+                await self._run(self._collection.insert_one(documents[0], session=self._session()))
             else:
-                await _converted(self._collection.insert_many(documents, session=self._session()))
+                await self._run(self._collection.insert_many(documents, session=self._session()))
 
     async def find_one_and_update(self, filter: Filter, update: Mapping[str, Any]) -> Document | None:
-        return await _converted(
+        return await self._run(
             self._collection.find_one_and_update(
                 filter,
                 update,
@@ -84,7 +87,7 @@ class DriverCollection:
         )
 
     async def find_one_and_replace(self, filter: Filter, replacement: Document) -> Document | None:
-        return await _converted(
+        return await self._run(
             self._collection.find_one_and_replace(
                 filter,
                 replacement,
@@ -95,29 +98,37 @@ class DriverCollection:
         )
 
     async def find_one_and_delete(self, filter: Filter) -> Document | None:
-        return await _converted(
+        return await self._run(
             self._collection.find_one_and_delete(filter, session=self._session(), maxTimeMS=self._max_time_ms)
         )
 
     async def update_many(self, filter: Filter, update: Mapping[str, Any]) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
             return (
-                await _converted(self._collection.update_many(filter, update, session=self._session()))
+                await self._run(self._collection.update_many(filter, update, session=self._session()), searches=True)
             ).matched_count
 
     async def delete_many(self, filter: Filter) -> int:
         with pymongo.timeout(self._max_time_ms / 1000):
-            return (await _converted(self._collection.delete_many(filter, session=self._session()))).deleted_count
+            return (
+                await self._run(self._collection.delete_many(filter, session=self._session()), searches=True)
+            ).deleted_count
+
+    async def _run(self, call: Coroutine[Any, Any, _T], *, searches: bool = False) -> _T:
+        # What belongs to a transaction does not wait: others may be waiting for the records that it holds.
+        turns = self._turns if self._session() is None else None
+        try:
+            async with asyncio.timeout(CALL_SECONDS):
+                if turns is None:
+                    return await call
+                async with turns.turn(searches=searches):
+                    return await call
+        except TimeoutError as error:
+            raise from_driver(NetworkTimeout("no answer in time, though asked again")) from error
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+        finally:
+            call.close()
 
     def _session(self) -> AsyncClientSession | None:
         return current_session(self._collection.database.client)
-
-
-async def _converted(call: Awaitable[_T]) -> _T:
-    try:
-        async with asyncio.timeout(CALL_SECONDS):
-            return await call
-    except TimeoutError as error:
-        raise from_driver(NetworkTimeout("no answer in time, though asked again")) from error
-    except DRIVER_ERRORS as error:
-        raise from_driver(error) from error

@@ -12,13 +12,14 @@ from pymongo.errors import AutoReconnect, NetworkTimeout, PyMongoError, WaitQueu
 
 from services.database.connection import Connection
 from services.database.handover import Address, Opened
+from services.database.shares import Claim, Shares
 
 _SWEEP_SECONDS = 0.25
+_TOLD_AT_ONCE = 4
+_HURRIED_SECONDS = 0.005
 _IDLE_SECONDS = 60.0
 # As PyMongo: a stampede of handshakes helps nobody.
 _MAX_CONNECTING = 2
-# Half of the pool for one tenant would let its slow commands have all of a small server's processors.
-_SHARES = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,8 +31,8 @@ class _Waiter:
 class Pool:
     """Lends connections, the one used last first. A connection comes back by itself when its reply is there.
 
-    One command is in flight per connection: a slow one delays no other. A tenant has a quarter of the connections at most,
-    so that others get one however long its commands take (PO-3); those who wait take turns, tenant by tenant.
+    One command is in flight per connection: a slow one delays no other. A tenant has its share of the connections at most,
+    so that others get one however long its commands take; those who wait take turns, tenant by tenant.
     """
 
     def __init__(
@@ -40,6 +41,7 @@ class Pool:
         connect: Callable[[Address], Awaitable[Opened]],
         *,
         size: int,
+        shares: Shares,
         wait_seconds: float,
         reply_seconds: float,
     ) -> None:
@@ -47,13 +49,12 @@ class Pool:
         self.address = address
         self._connect = connect
         self._size = size
-        self._share = max(1, size // _SHARES)
+        self._shares = shares
         self._wait_seconds = wait_seconds
         self._reply_seconds = reply_seconds
         self._idle: list[Connection] = []
         self._open: set[Connection] = set()
-        self._held: dict[str, int] = {}
-        self._waiting: dict[str | None, deque[_Waiter]] = {}
+        self._waiting: dict[Claim | None, deque[_Waiter]] = {}
         self._connecting: set[asyncio.Task[None]] = set()
         self._retired = False
         self._loop = asyncio.get_running_loop()
@@ -64,18 +65,16 @@ class Pool:
         """Whether the pool is retired and its last connection closed."""
         return self._retired and not self._open and not self._connecting
 
-    def take(self, holder: str | None) -> Connection | None:
+    def take(self, holder: Claim | None) -> Connection | None:
         """An idle connection, if there is one and the tenant may have it; None is the server itself."""
-        if holder is not None and self._held.get(holder, 0) >= self._share:
+        if holder is not None and self._shares.room(holder) <= 0:
             return None
-        while self._idle:
-            connection = self._idle.pop()
-            if connection.usable:
-                self._lend(connection, holder)
-                return connection
-        return None
+        connection = self._pop_idle()
+        if connection is not None:
+            self._lend(connection, holder)
+        return connection
 
-    async def wait(self, holder: str | None) -> Connection:
+    async def wait(self, holder: Claim | None) -> Connection:
         """The next connection that comes free or is opened.
 
         Raises:
@@ -116,37 +115,49 @@ class Pool:
         if self._timer is not None:
             self._timer.cancel()
 
-    def _lend(self, connection: Connection, holder: str | None) -> None:
-        connection.holder = holder
+    def _lend(self, connection: Connection, holder: Claim | None) -> None:
+        connection.holder, connection.took = holder, None
         if holder is not None:
-            self._held[holder] = self._held.get(holder, 0) + 1
+            self._shares.take(holder)
 
     def _take_back(self, connection: Connection) -> None:
         holder, connection.holder = connection.holder, None
         if holder is not None:
-            left = self._held[holder] - 1
-            if left:
-                self._held[holder] = left
-            else:
-                del self._held[holder]
+            self._shares.give_back(holder, connection.took)
 
     def _give(self, connection: Connection) -> None:
         self._take_back(connection)
         if not connection.usable:
             return
-        if self._waiting and (turn := self._next_turn()) is not None:
+        if self._retired:
+            connection.close(AutoReconnect("the pool is retired"))
+            return
+        self._idle.append(connection)
+        if self._waiting:
+            self._serve()
+
+    def _serve(self) -> None:
+        """Lends idle connections to those who wait; to several when a share has grown."""
+        while self._waiting and (connection := self._pop_idle()) is not None:
+            turn = self._next_turn()
+            if turn is None:
+                self._idle.append(connection)
+                return
             holder, waiter = turn
             self._lend(connection, holder)
             waiter.future.set_result(connection)
-        elif self._retired:
-            connection.close(AutoReconnect("the pool is retired"))
-        else:
-            self._idle.append(connection)
 
-    def _next_turn(self) -> tuple[str | None, _Waiter] | None:
+    def _pop_idle(self) -> Connection | None:
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.usable:
+                return connection
+        return None
+
+    def _next_turn(self) -> tuple[Claim | None, _Waiter] | None:
         """Who waits and may have a connection: of the tenant whose turn it is, which then goes to the end."""
         for holder in [*self._waiting]:
-            if not self._room(holder):
+            if self._room(holder) <= 0:
                 continue
             queue = self._waiting.pop(holder)
             while queue:
@@ -157,24 +168,23 @@ class Pool:
                     return holder, waiter
         return None
 
-    def _room(self, holder: str | None) -> int:
+    def _room(self, holder: Claim | None) -> int:
         """How many connections a tenant may have more; the server's own work is not counted."""
-        return self._size if holder is None else self._share - self._held.get(holder, 0)
+        return self._size if holder is None else self._shares.room(holder)
 
     def _drop(self, connection: Connection) -> None:
         self._open.discard(connection)
         self._take_back(connection)
         if connection in self._idle:
             self._idle.remove(connection)
-        if self._idle and self._waiting:
-            # Its tenant may have another one now.
-            self._give(self._idle.pop())
+        # Its tenant may have another one now.
+        self._serve()
         self._grow()
 
     def _grow(self) -> None:
         if not self._waiting:
             return
-        ready = sum(min(len(queue), self._room(holder)) for holder, queue in self._waiting.items())
+        ready = sum(min(len(queue), max(0, self._room(holder))) for holder, queue in self._waiting.items())
         wanted = min(ready, _MAX_CONNECTING) - len(self._connecting)
         room = self._size - len(self._open) - len(self._connecting)
         for _ in range(min(wanted, room)):
@@ -209,16 +219,30 @@ class Pool:
 
     def _sweep(self) -> None:
         now = self._loop.time()
-        for holder, queue in [*self._waiting.items()]:
-            while queue and queue[0].deadline <= now:
-                waiter = queue.popleft()
-                if not waiter.future.done():
-                    waiter.future.set_exception(WaitQueueTimeoutError("all connections stayed busy"))
-            if not queue:
-                del self._waiting[holder]
+        late = self._send_away(now)
         for connection in tuple(self._open):
             if connection.busy and now - connection.since > self._reply_seconds:
                 connection.close(NetworkTimeout("no reply in time"))
+        self._shares.sweep()
         while self._idle and now - self._idle[0].since > _IDLE_SECONDS:
             self._idle.pop(0).close(AutoReconnect("idle for long"))
-        self._timer = None if self.drained else self._loop.call_later(_SWEEP_SECONDS, self._sweep)
+        pause = _HURRIED_SECONDS if late else _SWEEP_SECONDS
+        self._timer = None if self.drained else self._loop.call_later(pause, self._sweep)
+
+    def _send_away(self, now: float) -> bool:
+        """Tells a few of those who have waited too long; whether there are more.
+
+        Who came together leaves together: the answers to hundreds at once would keep everybody else waiting.
+        """
+        told = 0
+        for holder, queue in [*self._waiting.items()]:
+            while queue and queue[0].deadline <= now:
+                if told == _TOLD_AT_ONCE:
+                    return True
+                waiter = queue.popleft()
+                if not waiter.future.done():
+                    waiter.future.set_exception(WaitQueueTimeoutError("all connections stayed busy"))
+                    told += 1
+            if not queue:
+                del self._waiting[holder]
+        return False

@@ -31,7 +31,6 @@ from pymongo.errors import (
 )
 from pymongo.topology_description import TopologyDescription
 
-from hooks.tenant import current_tenant
 from services.database import handover, op_msg
 from services.database.command_events import CommandEvents
 from services.database.connection import Connection, NotSent
@@ -39,6 +38,7 @@ from services.database.faults import NOT_PRIMARY_CODES, RETRYABLE_CODES
 from services.database.handover import Address, Opened
 from services.database.pool import Pool
 from services.database.retryable import WriteSessions
+from services.database.shares import Claim, Shares, claim
 from services.store import Document
 
 _log = logging.getLogger(__name__)
@@ -70,6 +70,7 @@ class Runner:
         *,
         max_time_ms: int,
         pool_size: int,
+        shares: Shares,
         pool_wait_ms: int,
         events: CommandEvents,
     ) -> None:
@@ -79,6 +80,7 @@ class Runner:
         #: Why this path is no longer used, once the server gave it an answer that it does not understand.
         self.surprise: op_msg.SurprisingReply | None = None
         self._pool_size = pool_size
+        self._shares = shares
         self._pool_wait = pool_wait_ms / 1000
         self._events = events
         self._loop = asyncio.get_running_loop()
@@ -154,7 +156,7 @@ class Runner:
         if len(message) > _MAX_MESSAGE_BYTES:
             raise DocumentTooLarge(f"the command has {len(message)} bytes")
         # An insert may be of several tenants, who wait for each other: it is nobody's, and there are few at a time.
-        holder = None if "insert" in command else _holder()
+        holder = None if "insert" in command else claim(searches=repeat is not Repeat.WRITE)
         return _Call(command, repeat, documents, request_id, message, holder)
 
     async def _repeat(self, call: _Call, deadline: float | None) -> Document:
@@ -248,18 +250,21 @@ class Runner:
             self._pool.retire()
             self._pool = None
         self._pools = {pool for pool in self._pools if not pool.drained}
+        if primary is not None:
+            self._shares.round_trip = primary.round_trip_time or 0.0
         if primary is not None and self._pool is None:
             self._replicated = primary.server_type_name != "Standalone"
             self._pool = Pool(
                 primary.address,
                 self._connect,
                 size=self._pool_size,
+                shares=self._shares,
                 wait_seconds=self._pool_wait,
                 reply_seconds=self.max_time_ms / 1000 + _REPLY_GRACE_SECONDS,
             )
             self._pools.add(self._pool)
 
-    async def _checkout(self, holder: str | None) -> Connection:
+    async def _checkout(self, holder: Claim | None) -> Connection:
         while True:
             pool = self._current_pool()
             try:
@@ -290,18 +295,9 @@ class _Call:
     documents: Sequence[tuple[Document, bytes]]
     request_id: int
     message: bytes
-    # The tenant whose command it is.
-    holder: str | None
+    holder: Claim | None
     # Whether an attempt failed: the server may still be at work in its session.
     disturbed: bool = False
-
-
-def _holder() -> str | None:
-    """The tenant for whom a command is sent; None is the server itself."""
-    try:
-        return current_tenant().id
-    except LookupError:
-        return None
 
 
 def _may_repeat(error: PyMongoError, repeat: Repeat) -> bool:

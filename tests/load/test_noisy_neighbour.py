@@ -21,7 +21,7 @@ from tests.support.client import CallError, connect, outcome
 from tests.support.samples import percentile
 
 pytestmark = pytest.mark.load
-KINDS = ("calls", "events", "logins", "connections", "slow")
+KINDS = ("calls", "events", "logins", "connections", "slow", "processor")
 APPS = """
 tenants:
   - id: loud
@@ -43,13 +43,20 @@ tenants:
     services:
       notes: {rules: {default: public}}
 """
-NOISY = {"calls": "loud", "events": "loud", "logins": "loud", "connections": "few", "slow": "slow"}
+NOISY = {
+    "calls": "loud",
+    "events": "loud",
+    "logins": "loud",
+    "connections": "few",
+    "slow": "slow",
+    "processor": "quiet",
+}
 HEAP = 4_000
 ROUNDS = 5 if FULL else 3
 SECONDS = 8.0 if FULL else 4.0
 PAUSE = 0.01
-ALLOWED = {"slow": 2.0}
-"""Seconds by which the p99 may be later than solo on a machine that others keep busy; slow queries use up its processors."""
+ALLOWED = 0.05
+"""Seconds by which the p99 may be later than solo on a machine that others keep busy."""
 
 
 @pytest.fixture
@@ -108,7 +115,10 @@ async def listen(server: Server, seconds: float) -> tuple[list[float], list[Call
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("kind", KINDS)
 async def test_a_noisy_neighbour(served: Server, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """N1: solo and beside the noise in turns; no error, and the p99 stays about what it is solo."""
+    """N1: solo and beside the noise in turns; no error, and the p99 stays about what it is solo.
+
+    `processor` says how much of that is not Roost's doing: nobody calls, and one of the machine's processors is busy.
+    """
     alone: list[float] = []
     beside: list[float] = []
     halves: list[float] = []
@@ -128,4 +138,4 @@ async def test_a_noisy_neighbour(served: Server, kind: str, capsys: pytest.Captu
             f"\n{kind}: p99 solo {solo * 1000:.1f} ms, beside {noisy * 1000:.1f} ms ({noisy / solo:.2f} times), "
             f"median beside {statistics.median(halves) * 1000:.1f} ms; the noisy one was answered {answers}"
         )
-    assert noisy < max(1.5 * solo, solo + ALLOWED.get(kind, 0.05))
+    assert noisy < max(1.5 * solo, solo + ALLOWED)
