@@ -6,10 +6,13 @@ from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
 
-from hooks.context import HookContext, Params
+from hooks.context import HookContext, Params, Record
+from hooks.errors import Forbidden, NotAuthenticated
 from hooks.limit import limit
+from hooks.permission import PRINCIPAL_PREFIX as MANAGER
 from hooks.permission import effective
 from hooks.rules import permissions_of
+from hooks.scopes import PRINCIPAL_PREFIX as KEY_PRINCIPAL
 from hooks.silence import silence
 from hooks.tenant import Tenant
 from server.backend import Backend
@@ -77,6 +80,7 @@ class People:
         self._app = app
         self._isolation = isolation
         self._secrets = backend.secrets
+        self._tenants, self._control = tenants, settings.control_plane
         self.passwords = Passwords()
         self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, connections)
@@ -85,7 +89,7 @@ class People:
         self.directory = Directory(app)
         self.entities = Entities(isolation)
         self.grants = Grants(self.entities, tenants)
-        self.memberships = Memberships(self.entities, self.grants, lambda: tenants(settings.control_plane))
+        self.memberships = Memberships(self.entities, self.grants, self._control_plane)
         self.identities = Identities(isolation, self.directory)
         key_sets = KeySets(outbound.get)
         self.oauth_states = OAuthStates(isolation)
@@ -108,7 +112,7 @@ class People:
             sessions=connections,
             principals=self.grants,
             issuers=tenants,
-            control_plane=lambda: tenants(settings.control_plane),
+            control_plane=self._control_plane,
         )
         self.logins = Logins(
             connections,
@@ -149,13 +153,31 @@ class People:
         await self.changes.start(self.logins.hear, self.logins.review)
         stack.push_async_callback(self.changes.stop)
 
-    async def holds(self, tenant: Tenant, user_id: str, permission: str) -> bool:
-        """Whether a user of the tenant holds a permission now: for work that goes on after the call."""
-        user = await self.directory.load(Params(tenant=tenant), user_id)
-        if user is None:
+    async def holds(self, tenant: Tenant, caller: str, permission: str, org_id: str | None = None) -> bool:
+        """Whether who called holds a permission in the tenant now: for work that goes on after the call.
+
+        `caller` is the id under which he called, a user's, a key's or that of somebody from the control plane; `org_id`
+        names the organization in which he did.
+        """
+        if caller.startswith(KEY_PRINCIPAL):
+            key = await self.api_keys.find_one(tenant, caller)
+            return key is not None and permission in key.scopes
+        issuer = await self._control_plane() if caller.startswith(MANAGER) else tenant
+        user_id = caller.removeprefix(MANAGER)
+        user = None if issuer is None else await self.directory.load(Params(tenant=issuer), user_id)
+        if issuer is None or user is None:
             return False
-        by_roles = await self.grants.permissions(tenant, user_id) or frozenset()
-        return permission in effective([*permissions_of(user[0]), *by_roles])
+        claims: Record = {"sub": user_id, "app_id": issuer.id}
+        if org_id is not None:
+            claims["org_id"] = org_id
+        try:
+            principal = (await self.grants.grant(tenant, issuer, claims)).principal(user[0])
+        except (Forbidden, NotAuthenticated):
+            return False
+        return permission in effective(permissions_of(principal))
+
+    async def _control_plane(self) -> Tenant | None:
+        return await self._tenants(self._control)
 
     def _use_authentication(self) -> None:
         self._app.use(

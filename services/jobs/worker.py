@@ -34,8 +34,8 @@ GRACE = 5.0
 """Seconds that running jobs have to end when the server stops; what does not is done again elsewhere."""
 
 Resolve = Callable[[str], Awaitable[Tenant | None]]
-Holds = Callable[[Tenant, str, str], Awaitable[bool]]
-"""Whether a user of a tenant, named by id, holds a permission now."""
+Holds = Callable[[Tenant, str, str, str | None], Awaitable[bool]]
+"""Whether somebody, by the id under which he called, holds a permission in a tenant now; in an organization, if it is named."""
 
 
 class Worker:
@@ -180,7 +180,11 @@ class Worker:
 
     async def _do(self, tenant: Tenant, handler: Handler, document: Document) -> None:
         actor = document.get("actor")
-        if handler.permission is not None and actor and not await self._holds(tenant, actor, handler.permission):
+        if (
+            handler.permission is not None
+            and actor
+            and not await self._holds(tenant, actor, handler.permission, document.get("org_id"))
+        ):
             reason = f"who asked for it does not hold '{handler.permission}' any more"
             await self._settle(tenant, document, {"state": State.DROPPED, "reason": reason})
             return

@@ -41,7 +41,7 @@ class House:
     async def resolve(self, id: str) -> Tenant | None:
         return self.tenants.get(id)
 
-    async def holds(self, tenant: Tenant, actor: str, permission: str) -> bool:
+    async def holds(self, tenant: Tenant, actor: str, permission: str, org_id: str | None) -> bool:
         return permission in self.permissions
 
     async def all(self) -> AsyncIterator[Tenant]:
