@@ -16,6 +16,7 @@ from hooks.scopes import enforce_scopes
 from hooks.tenancy import enforce_app_id, inject_app_id
 from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
+from server.authorize import Authorize
 from server.backend import Backend, StartError, check_guards, make_admin, open_backend
 from server.background import Background
 from server.composition import compose
@@ -336,6 +337,15 @@ class Roost:
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.resolver, self.backend.keys).handle)
         self.telemetry.attach(web_app)
         self.pages.attach(web_app)
+        assert self.people.authentication.authorization is not None
+        Authorize(
+            self.app,
+            self.resolver,
+            self.connections,
+            self.addresses,
+            authorization=self.people.authentication.authorization,
+            rates=self.rates,
+        ).attach(web_app)
         OAuth(
             self.app,
             self.resolver,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from typing import Any
@@ -30,6 +31,8 @@ from services.api_keys import PATH as API_KEYS
 from services.application import Application
 from services.authentication.api_keys import ApiKeys
 from services.authentication.attempts import Attempts, account_attempt, login_attempt, sign_up_attempt
+from services.authentication.authorization import Authorization
+from services.authentication.codes import Codes
 from services.authentication.directory import Directory
 from services.authentication.external import ExternalStrategy
 from services.authentication.identities import Identities
@@ -46,6 +49,7 @@ from services.entities.grants import Grants
 from services.entities.offer import offer_entities
 from services.entities.provisioning import Memberships
 from services.entities.records import Entities
+from services.entities.registry import CLIENTS
 from services.errands import Errands
 from services.isolation import Isolation
 from services.jobs.queue import Jobs
@@ -78,6 +82,7 @@ class People:
         """
         settings = backend.settings
         self._app = app
+        self._urls = backend.inheritance.urls
         self._isolation = isolation
         self._secrets = backend.secrets
         self._tenants, self._control = tenants, settings.control_plane
@@ -100,6 +105,7 @@ class People:
             self.passwords,
             self.ledger,
             self.api_keys,
+            authorization=lambda entry: Authorization(Codes(isolation), self.ledger, entry, self._callbacks),
             external=ExternalStrategy(self.identities, key_sets),
             oauth=OAuthStrategy(
                 app,
@@ -178,6 +184,12 @@ class People:
 
     async def _control_plane(self) -> Tenant | None:
         return await self._tenants(self._control)
+
+    async def _callbacks(self, tenant: Tenant, client_id: str) -> Sequence[str] | None:
+        """Where a client of the tenant may be sent: see `services.authentication.authorization`."""
+        if await self.entities.get(tenant, CLIENTS, client_id) is None:
+            return None
+        return await self._urls.of(tenant, "callbacks", [client_id])
 
     def _use_authentication(self) -> None:
         self._app.use(

@@ -18,7 +18,7 @@ from hooks.errors import (
     TooManyRequests,
     Unavailable,
 )
-from server.documents import schemas
+from server.documents import authorization, schemas
 from server.documents.parameters import find_parameters, path_parameters, record_parameters, select_parameter
 from server.documents.schemas import Json
 from server.handshake import HEADER
@@ -56,6 +56,8 @@ def openapi(tenant: TenantDescription) -> Json:
     paths: Json = {}
     for service in services:
         paths.update(_paths(service))
+    if any(service.kind == "login" for service in services):
+        paths.update(authorization.paths())
     return {
         "openapi": "3.1.0",
         "info": {

@@ -64,6 +64,8 @@ class Session:
     """When it ends by itself."""
     parent: str | None = None
     """The session that it came out of, and with which it ends."""
+    client: str | None = None
+    """The client whose it is."""
     organization: str | None = None
     """The id of the organization for which it came out of its parent."""
 
@@ -250,13 +252,14 @@ class Ledger:
         )
         return [_shown(record) for record in records]
 
-    async def end(self, tenant: Tenant, id: str, user_id: str) -> Record:
-        """Ends one session of a user, and logs out its live connections.
+    async def end(self, tenant: Tenant, id: str, user_id: str | None = None) -> Record:
+        """Ends one session, of this user if one is named, and logs out its live connections.
 
         Raises:
             NotFound: the user has no such session.
         """
-        found = await self._sessions(tenant).find_one_and_delete({"_id": id, "user_id": user_id})
+        owner = {} if user_id is None else {"user_id": user_id}
+        found = await self._sessions(tenant).find_one_and_delete({"_id": id, **owner})
         if found is None:
             raise NotFound(f"No record found for id '{id}'")
         await self.forget(tenant.id, str(found["_id"]))
@@ -365,6 +368,7 @@ def _session(record: Mapping[str, Any], refresh_token: str | None = None) -> Ses
         refresh_token,
         record["expires_at"],
         record.get("parent"),
+        record.get("client_id"),
         record.get("organization"),
     )
 

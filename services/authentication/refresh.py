@@ -23,7 +23,10 @@ NAME = "refresh"
 
 
 class RefreshStrategy:
-    """Takes `{refreshToken, organization?}`. Each token works once; using one again ends the session, whoever does it."""
+    """Takes `{refreshToken, organization?, client_id?}`. Each token works once; using one again ends the session.
+
+    With a `client_id` it must be the client's own.
+    """
 
     def __init__(self, ledger: Ledger, tokens: Tokens, entry: Entry) -> None:
         self._ledger = ledger
@@ -46,6 +49,8 @@ class RefreshStrategy:
             if NAME not in params.tenant.auth.strategies:
                 raise not_allowed() from error
             raise
+        if "client_id" in data and data["client_id"] != held.session.client:
+            raise NotAuthenticated(REFUSED)
         if NAME not in held.issuer.auth.strategies:
             raise not_allowed()
         scope, at = await self._destination(data, params, held)

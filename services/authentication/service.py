@@ -13,6 +13,8 @@ from hooks.scopes import PRINCIPAL_PREFIX
 from hooks.tenant import Tenant
 from services.authentication.anonymous import AnonymousStrategy
 from services.authentication.api_keys import ApiKeys
+from services.authentication.authorization import NAME as CODE
+from services.authentication.authorization import Authorization
 from services.authentication.bearer import TRIES, JwtStrategy
 from services.authentication.directory import Directory
 from services.authentication.entry import Entry, not_allowed
@@ -33,7 +35,7 @@ from services.base import Service
 
 AUTHENTICATION_RULES: Mapping[str, str] = {"create": "public", "remove": "authenticated"}
 """The rules under which the service is to be registered."""
-CONTINUING = frozenset({ORGANIZATION, REFRESH})
+CONTINUING = frozenset({ORGANIZATION, REFRESH, CODE})
 """Strategies by which a login goes on that there is already."""
 
 
@@ -52,6 +54,7 @@ class AuthenticationService(Service):
         ledger: Ledger,
         keys: ApiKeys,
         *,
+        authorization: Callable[[Entry], Authorization] | None = None,
         external: ExternalStrategy | None = None,
         oauth: OAuthStrategy | None = None,
         sessions: Sessions | None = None,
@@ -63,7 +66,7 @@ class AuthenticationService(Service):
         """`sessions` hears of logins and logouts on live connections; `users` is the path of the users service.
 
         `principals` finds permissions and memberships, `issuers` other tenants that may have issued a token.
-        `control_plane` tells the one whose people go on in others.
+        `control_plane` tells the one whose people go on in others, `authorization` makes what takes authorization codes.
         """
         self._directory = Directory(app, users)
         self._tokens = tokens
@@ -80,6 +83,9 @@ class AuthenticationService(Service):
             "api_key": keys,
             ORGANIZATION: OrganizationStrategy(self._jwt, tokens, ledger, keys, self.entry),
         }
+        self.authorization = None if authorization is None else authorization(self.entry)
+        if self.authorization is not None:
+            self._strategies[CODE] = self.authorization
         if external is not None:
             self._strategies["external"] = external
         if oauth is not None:

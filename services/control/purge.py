@@ -53,7 +53,7 @@ CONTROL_KEPT: Final = frozenset(
 """Collections in which nothing goes with a tenant."""
 KEYS: Final = ("signing_keys", "tenant_secrets")
 """What makes unreadable whatever was sealed or signed by it."""
-LOGINS: Final = ("sessions", "api_keys", "account_tokens", "identities")
+LOGINS: Final = ("sessions", "api_keys", "account_tokens", "identities", "oauth_codes")
 """Collections of the tenant by which somebody may log in."""
 
 Progress = Callable[[str, int], Awaitable[None]]

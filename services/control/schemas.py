@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from services import audit, users
 from services.accounts import tokens as account_tokens
-from services.authentication import api_keys, identities, ledger, oauth_states
+from services.authentication import api_keys, codes, identities, ledger, oauth_states
 from services.database.schema import CollectionSchema, Index, Words
 from services.declaration import ServiceDeclaration
 from services.entities import registry as entities
@@ -16,6 +16,7 @@ OWN_COLLECTIONS: tuple[CollectionSchema, ...] = (
     *ledger.COLLECTIONS,
     *identities.COLLECTIONS,
     *oauth_states.COLLECTIONS,
+    *codes.COLLECTIONS,
     *api_keys.COLLECTIONS,
     *account_tokens.COLLECTIONS,
     *audit.COLLECTIONS,

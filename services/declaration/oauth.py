@@ -12,7 +12,22 @@ from hooks.tenant import OAuthEndpoints, OAuthSettings
 from services.declaration.model import Strict, as_tuple
 from services.redirects import check_target
 
-ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+OWN_ENDPOINTS = frozenset({"authorize", "session", "token"})
+"""Below `/oauth` they are Roost's own, and no provider's name."""
+
+
+def check_provider_name(name: Any) -> Any:
+    """A name that a provider may have.
+
+    Raises:
+        ValueError: it is that of an address of Roost's own.
+    """
+    if name in OWN_ENDPOINTS:
+        raise ValueError(f"must be none of {', '.join(sorted(OWN_ENDPOINTS))}: /oauth/{name} is Roost's own")
+    return name
+
+
+ProviderName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$"), AfterValidator(check_provider_name)]
 
 _FIELD = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
 _TAKEN = frozenset(

@@ -14,7 +14,7 @@ from hooks.stamp import check_stamp
 from services.declaration.model import FIELD, IndexFields, Strict, as_tuple, check_field, check_stamped
 
 RESERVED_COLLECTIONS = frozenset(
-    "users sessions account_tokens api_keys identities oauth_states audit_log login_attempts "
+    "users sessions account_tokens api_keys identities oauth_states oauth_codes audit_log login_attempts "
     "organizations members invitations roles role_permissions user_roles resource_servers "
     "connections connection_overrides clients settings".split()
 )

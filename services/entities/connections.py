@@ -14,6 +14,7 @@ from pydantic import SecretStr
 from hooks.context import HookContext, Params, Record
 from hooks.errors import BadRequest, Conflict
 from hooks.rules import Rule
+from services.declaration.oauth import check_provider_name
 from services.entities.options import required
 from services.entities.records import Entities
 from services.entities.registry import CONNECTION_OVERRIDES, CONNECTIONS
@@ -106,7 +107,14 @@ class ConnectionsService(EntityService):
 
     def hooks(self) -> HooksByKind:
         """The service's hooks."""
-        return entity_hooks(self, canonical=("name",), unique="name", create=[_seal], update=[_seal], patch=[_seal])
+        return entity_hooks(
+            self,
+            canonical=("name",),
+            unique="name",
+            create=[_check_name, _seal],
+            update=[_check_name, _seal],
+            patch=[_check_name, _seal],
+        )
 
     async def create(self, data: Any, params: Params) -> Record:
         """A new connection.
@@ -223,6 +231,13 @@ class ConnectionOverridesService(EntityService):
 def secret_name(connection_id: Any, name: str) -> str:
     """How a connection's secret is called among those of its tenant."""
     return f"connection.{connection_id}.{name}"
+
+
+def _check_name(context: HookContext) -> None:
+    try:
+        check_provider_name(context.data.get("name"))
+    except ValueError as error:
+        raise BadRequest(f"The name {error}") from error
 
 
 def _seal(context: HookContext) -> None:

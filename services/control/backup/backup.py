@@ -35,7 +35,9 @@ BATCH = 500
 """Documents that are read at a time, at most."""
 BATCH_BYTES = 2 * 1024 * 1024
 """Their size, but for the last of them: whatever they hold, as text they are less than an archive's reader takes."""
-LEFT_OUT = frozenset({"sessions", "api_keys", "account_tokens", "identities", "login_attempts", "oauth_states"})
+LEFT_OUT = frozenset(
+    {"sessions", "api_keys", "account_tokens", "identities", "login_attempts", "oauth_states", "oauth_codes"}
+)
 """Collections by which somebody could log in: an archive is no key."""
 DECLARED = ("name", "allowed_origins", "require_origin", "limits", "plan", "region", "auth", "services")
 """What of the catalogue's entry goes along."""

@@ -12,9 +12,12 @@ from services.users import grant
 from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest
 
 HUB, NORTH, SOUTH, EAST = "control_plane", "north", "south", "east"
+PAGE = "https://pages.north.example"
+"""The origin of the north's pages."""
 APPS = f"""
 tenants:
   - id: {NORTH}
+    allowed_origins: ["{PAGE}"]
     auth: {{username_field: email, email: {{url: "https://north.example/#/confirm"}}}}
     services:
       notes: {{multi: true, rules: {{default: authenticated}}}}

@@ -40,7 +40,8 @@ tenants:
 # Left out, each because Feathers' protocol wants the other answer:
 # - negative_data_rejection: a `$limit` that is no number counts as not given, and a text that is no number equals nothing.
 # - unsupported_method: `PUT` without an id is a call that is refused with 400, and `POST` with one is `create`.
-# And positive_data_acceptance for accounts and invitations: which fields must be there depends on the action or method.
+# And positive_data_acceptance for accounts and invitations: which fields must be there depends on the action or method; and
+# for OAuth, where a client and a code that nobody has are 400.
 CONFIGURATION = """
 [auth.openapi.login]
 bearer = "{token}"
@@ -52,6 +53,12 @@ include-path = "/accounts"
 checks.positive_data_acceptance.enabled = false
 [[operations]]
 include-path = "/invitations"
+checks.positive_data_acceptance.enabled = false
+[[operations]]
+include-path = "/oauth/authorize"
+checks.positive_data_acceptance.enabled = false
+[[operations]]
+include-path = "/oauth/token"
 checks.positive_data_acceptance.enabled = false
 """
 
