@@ -51,7 +51,11 @@ class Schema:
         schema = {"$schema": DIALECT, "type": "object", "properties": plain, "additionalProperties": extra}
         try:
             self._part = jsonschema_rs.validator_for(schema, validate_formats=True)
-            self._whole = jsonschema_rs.validator_for({**schema, "required": required}, validate_formats=True)
+            self._whole = (
+                jsonschema_rs.validator_for({**schema, "required": required}, validate_formats=True)
+                if required
+                else self._part
+            )
         except (jsonschema_rs.ValidationError, ValueError) as error:
             raise ValueError(_reason(error)) from error
 

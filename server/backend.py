@@ -72,6 +72,8 @@ class Backend:
     ) -> None:
         """`deployment` is open, by this URI."""
         self.settings = settings
+        self.at_end = AsyncExitStack()
+        """What is done with the database when all that works in the background has ended."""
         self.deployment = deployment
         self.master = master
         self.key_store = MongoKeyStore(deployment, database=settings.database)
@@ -205,9 +207,6 @@ class Backend:
             StartError: the database has a control plane of another id, or an app of this one.
         """
         try:
-            await self.control.operations.prepare()
-            await self.sync.prepare()
-            await self.control.creators.prepare()
             return await self.control.founding.ensure_tenant()
         except AnotherControlPlane as error:
             raise StartError(
@@ -259,11 +258,15 @@ async def open_backend(
         stack.push_async_callback(deployment.close)
         backend = Backend(settings, deployment, master, uri=uri, listeners=listeners)
         stack.push_async_callback(backend.clients.close)
+        await stack.enter_async_context(backend.at_end)
         # Side by side: each waits for the database's journal.
         await asyncio.gather(
             *(
                 store.prepare()
                 for store in (
+                    backend.tenants,
+                    backend.control.operations,
+                    backend.sync,
                     backend.key_store,
                     backend.secrets,
                     backend.tails,

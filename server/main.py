@@ -200,13 +200,8 @@ class Roost:
 
     async def drop(self) -> None:
         """Stops, and deletes all that was kept: for tests and trials."""
-        await self.backend.audit.stop()
-        async for tenant in self.backend.tenants.all():
-            if tenant.placement.model != SHARED:
-                await self.backend.placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
-        client = self.backend.deployment.client
-        names = (self.settings.database, control_database(self.settings.database))
-        await asyncio.gather(*(client.drop_database(name) for name in names))
+        # Last of all: what still works in the background would find nothing, and complain.
+        self.backend.at_end.push_async_callback(self._delete)
         await self.stop()
 
     @property
@@ -236,6 +231,14 @@ class Roost:
             loop.add_signal_handler(number, stopped.set)
         await stopped.wait()
         log.info("stopping")
+
+    async def _delete(self) -> None:
+        async for tenant in self.backend.tenants.all():
+            if tenant.placement.model != SHARED:
+                await self.backend.placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
+        client = self.backend.deployment.client
+        names = (self.settings.database, control_database(self.settings.database))
+        await asyncio.gather(*(client.drop_database(name) for name in names))
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         await self.backend.check_rooms()

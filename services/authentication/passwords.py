@@ -19,6 +19,9 @@ SHORTEST = 8
 LONGEST = 128
 """How many characters a new password may have. Longer ones are never hashed, so their cost is bounded too."""
 
+_SALT = argon2.default_salt_size
+_CHECKSUM = argon2.checksum_size
+
 _Result = TypeVar("_Result")
 
 
@@ -42,7 +45,10 @@ class Passwords:
         self._most = workers + most_waiting
         self._pending = 0
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=_stand_back)
-        self._nothing: str = self._argon2.hash(secrets.token_urlsafe())
+        # What nobody's password hashes to: to try one against it costs as much as any other, and to make it costs nothing.
+        self._nothing: str = self._argon2(
+            rounds=rounds, salt=secrets.token_bytes(_SALT), checksum=secrets.token_bytes(_CHECKSUM)
+        ).to_string()
 
     async def hash(self, password: object) -> str:
         """The hash of a new password.

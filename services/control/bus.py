@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import structlog
+from pymongo import IndexModel
 from pymongo.errors import BulkWriteError, OperationFailure
 
 from services.bus.envelope import Envelope, Hear, unseal
@@ -16,6 +17,7 @@ from services.control.nodes import Nodes
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.tasks import end
 
 log = structlog.get_logger()
@@ -45,10 +47,7 @@ class MongoBus:
 
     async def _prepare(self) -> None:
         """Creates the collection, and the index by which events are forgotten."""
-        try:
-            await self._events.create_index([("at", 1)], name="past", expireAfterSeconds=KEPT.seconds)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await ensure_indexes(self._events, IndexModel([("at", 1)], name="past", expireAfterSeconds=KEPT.seconds))
 
     @property
     def is_shared(self) -> bool:

@@ -21,13 +21,6 @@ class Creators:
         self._deployment = deployment
         self._control = control_database(database)
 
-    async def prepare(self) -> None:
-        """Creates the index by which apps are counted."""
-        try:
-            await self._collection(COLLECTION).create_index([("created_by", 1)], name="created_by_1")
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
-
     async def charge(self, creator: str, most: int) -> None:
         """Refuses the app that a creator has just made in this transaction, if it is one more than he may have.
 

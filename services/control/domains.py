@@ -12,13 +12,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from hooks.errors import Conflict, NotFound, TooManyRequests
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 
 COLLECTION = "domains"
 PENDING, VERIFIED, ACTIVE, FAILED, REMOVED = STATES = ("pending", "verified", "active", "failed", "removed")
@@ -45,15 +46,13 @@ class Domains:
 
     async def prepare(self) -> None:
         """Makes a host unique once it is proved, and a tenant's claims unique by host."""
-        try:
+        await ensure_indexes(
+            self._documents,
             # `held` is there only while it is true: a claim that is not proved is in nobody's way.
-            await self._documents.create_index(
-                [("host", 1)], name=_HELD, unique=True, partialFilterExpression={"held": True}
-            )
-            await self._documents.create_index([("app_id", 1), ("host", 1)], name="app_id_1_host_1", unique=True)
-            await self._documents.create_index([("next_check", 1)], name="next_check_1")
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+            IndexModel([("host", 1)], name=_HELD, unique=True, partialFilterExpression={"held": True}),
+            IndexModel([("app_id", 1), ("host", 1)], name="app_id_1_host_1", unique=True),
+            IndexModel([("next_check", 1)], name="next_check_1"),
+        )
 
     async def find(self, app_id: str, chosen: Mapping[str, Any]) -> list[Record]:
         """A tenant's domains by host, without those that were removed."""

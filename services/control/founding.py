@@ -26,7 +26,6 @@ log = structlog.get_logger()
 NAME = "Control plane"
 ADMIN_PERMISSIONS = (*sorted(PLATFORM), TENANT_ADMIN)
 """What the first user may do: everything."""
-_ONE = "control_plane_unique"
 _FOUNDED = "admin_made_at"
 """When the first user was made: whoever removes him later does not get another one by a restart."""
 
@@ -54,9 +53,6 @@ class Founding:
             AnotherControlPlane: there is one with another id. Conflict: an ordinary app has this id.
         """
         try:
-            await self._documents.create_index(
-                [("control_plane", 1)], name=_ONE, unique=True, partialFilterExpression={"control_plane": True}
-            )
             found = await self._find_or_insert()
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error

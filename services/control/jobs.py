@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.jobs.model import ENDED, State
 from services.store import Document
 
@@ -35,10 +36,13 @@ class MongoJobStore:
 
     async def prepare(self) -> None:
         """Creates the indexes."""
-        await _told(self._jobs.create_index([("state", 1), ("app_id", 1), ("run_at", 1)], name="turns"))
-        await _told(self._jobs.create_index([("state", 1), ("run_at", 1)], name="times"))
-        await _told(self._jobs.create_index([("app_id", 1), ("created_at", -1), ("_id", 1)], name="listing"))
-        await _told(self._jobs.create_index([("expires_at", 1)], name="ended", expireAfterSeconds=0))
+        await ensure_indexes(
+            self._jobs,
+            IndexModel([("state", 1), ("app_id", 1), ("run_at", 1)], name="turns"),
+            IndexModel([("state", 1), ("run_at", 1)], name="times"),
+            IndexModel([("app_id", 1), ("created_at", -1), ("_id", 1)], name="listing"),
+            IndexModel([("expires_at", 1)], name="ended", expireAfterSeconds=0),
+        )
 
     async def insert(self, document: Document) -> bool:
         document.setdefault("_id", uuid.uuid4().hex)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from pymongo import IndexModel
+
 from services.authentication.keys import VERIFYING, KeyRecord
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 
 COLLECTION = "signing_keys"
 KEPT = 7 * 24 * 60 * 60
@@ -59,9 +62,8 @@ class MongoKeyStore:
 
     async def prepare(self) -> None:
         """Creates the indexes by which keys are loaded, and retired ones deleted some time later."""
-        keys = self._deployment.client[self._control][COLLECTION]
-        try:
-            await keys.create_index([("app_id", 1)], name="app_id_1")
-            await keys.create_index([("retires_at", 1)], name="retired", expireAfterSeconds=KEPT)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await ensure_indexes(
+            self._deployment.client[self._control][COLLECTION],
+            IndexModel([("app_id", 1)], name="app_id_1"),
+            IndexModel([("retires_at", 1)], name="retired", expireAfterSeconds=KEPT),
+        )

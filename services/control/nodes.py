@@ -16,10 +16,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+from pymongo import IndexModel
 
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 
 log = structlog.get_logger()
 
@@ -77,10 +79,7 @@ class Nodes:
 
     async def prepare(self) -> None:
         """Creates the index by which silent nodes are forgotten."""
-        try:
-            await self._records.create_index([("seen", 1)], name="silent", expireAfterSeconds=KEPT)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await ensure_indexes(self._records, IndexModel([("seen", 1)], name="silent", expireAfterSeconds=KEPT))
 
     async def join(self, hold: Callable[[float], None], review: Callable[[], Awaitable[None]]) -> None:
         """Begins to beat; `hold` is told until when this process may write.

@@ -14,12 +14,13 @@ from datetime import UTC, datetime
 from typing import Any
 
 from bson import ObjectId
-from pymongo import ASCENDING, DESCENDING, ReturnDocument
+from pymongo import ASCENDING, DESCENDING, IndexModel, ReturnDocument
 
 from hooks.context import Record
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.database.transaction import current_session
 from services.store import Document, Namespace
 
@@ -105,23 +106,22 @@ class Operations:
 
     async def prepare(self) -> None:
         """Creates the indexes; one of them admits one active operation of an app (10.3)."""
-        try:
-            await self._records.create_index(
-                [("app_id", ASCENDING)], name="one_active", unique=True, partialFilterExpression={"active": True}
-            )
-            await self._records.create_index([("app_id", ASCENDING), ("created_at", DESCENDING)], name="app_created")
-            await self._records.create_index(
-                [("actor", ASCENDING), ("idempotency_key", ASCENDING)],
-                name="idempotency",
-                unique=True,
-                partialFilterExpression={"idempotency_key": {"$exists": True}},
-            )
-            await self._records.create_index(
-                [("next_at", ASCENDING)], name="due", partialFilterExpression={"active": True}
-            )
-            await self._events.create_index([("operation", ASCENDING), ("_id", ASCENDING)], name="operation")
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        active = {"active": True}
+        await asyncio.gather(
+            ensure_indexes(
+                self._records,
+                IndexModel([("app_id", ASCENDING)], name="one_active", unique=True, partialFilterExpression=active),
+                IndexModel([("app_id", ASCENDING), ("created_at", DESCENDING)], name="app_created"),
+                IndexModel(
+                    [("actor", ASCENDING), ("idempotency_key", ASCENDING)],
+                    name="idempotency",
+                    unique=True,
+                    partialFilterExpression={"idempotency_key": {"$exists": True}},
+                ),
+                IndexModel([("next_at", ASCENDING)], name="due", partialFilterExpression=active),
+            ),
+            ensure_indexes(self._events, IndexModel([("operation", ASCENDING), ("_id", ASCENDING)], name="operation")),
+        )
 
     async def begin(
         self,

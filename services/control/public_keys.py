@@ -9,14 +9,20 @@ import re
 import secrets
 from typing import Any
 
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 
 from hooks.errors import NotFound
 from services.database.faults import DRIVER_ERRORS, from_driver
 
 PUBLIC_KEY = re.compile(r"pk_[A-Za-z0-9_-]{24}")
 VALID_AT_ONCE = 2
-_UNIQUE = "public_keys_unique"
+UNIQUE = IndexModel(
+    [("public_keys", 1)],
+    name="public_keys_unique",
+    unique=True,
+    partialFilterExpression={"public_keys": {"$exists": True}},
+)
+"""No key is that of two tenants."""
 
 
 def fresh() -> str:
@@ -43,12 +49,9 @@ async def rotate(tenants: Any, id: str) -> tuple[str, ...]:
     return tuple(found["public_keys"])
 
 
-async def prepare(tenants: Any) -> None:
-    """Makes keys unique over all tenants, and gives one to each tenant that has none yet."""
+async def complete(tenants: Any) -> None:
+    """Gives a key to each tenant that has none yet."""
     exists = {"public_keys.0": {"$exists": True}}
-    await tenants.create_index(
-        [("public_keys", 1)], name=_UNIQUE, unique=True, partialFilterExpression={"public_keys": {"$exists": True}}
-    )
     async for tenant in tenants.find({"$nor": [exists]}, {"_id": 1}):
         change = {"$set": {"public_keys": [fresh()]}, "$inc": {"epoch": 1}, "$currentDate": {"updated_at": True}}
         await tenants.update_one({"_id": tenant["_id"], "$nor": [exists]}, change)

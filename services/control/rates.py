@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 from pymongo.errors import DuplicateKeyError
 
 from hooks.tenant import Rate
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.limits.store import Grant
 
 BUCKETS = "rate_buckets"
@@ -32,11 +33,8 @@ class MongoRateStore:
 
     async def prepare(self) -> None:
         """Creates the index by which full buckets, which say nothing, are deleted."""
-        try:
-            buckets = self._deployment.client[self._control][BUCKETS]
-            await buckets.create_index([("expires_at", 1)], name="full", expireAfterSeconds=0)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        buckets = self._deployment.client[self._control][BUCKETS]
+        await ensure_indexes(buckets, IndexModel([("expires_at", 1)], name="full", expireAfterSeconds=0))
 
     async def take(self, app_id: str, kind: str, subject: str, rate: Rate, want: int) -> Grant:
         id = {"app_id": app_id, "class": kind, "subject": subject}
@@ -54,10 +52,7 @@ class MongoQuotaStore:
 
     async def prepare(self) -> None:
         """Creates the index by which counters of long ago are deleted."""
-        try:
-            await self._counters.create_index([("expires_at", 1)], name="past", expireAfterSeconds=0)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await ensure_indexes(self._counters, IndexModel([("expires_at", 1)], name="past", expireAfterSeconds=0))
 
     async def reserve(self, app_id: str, name: str, period: str, want: int, limit: int) -> tuple[int, int]:
         used = {"$ifNull": ["$used", 0]}

@@ -13,13 +13,14 @@ from datetime import UTC, datetime
 from typing import Any
 
 import structlog
-from pymongo import ReturnDocument
+from pymongo import IndexModel, ReturnDocument
 
 from hooks.errors import BadRequest, NotFound, Unavailable
 from services.authentication.master import BrokenSeal, MasterKey
 from services.control.tenants import Tenants, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 
 log = structlog.get_logger()
 
@@ -143,10 +144,8 @@ class Secrets:
 
     async def prepare(self) -> None:
         """Creates the index by which secrets are found."""
-        try:
-            await self._records.create_index([("_id.app_id", 1), ("_id.name", 1), ("_id.version", -1)], name="secret")
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        keys = [("_id.app_id", 1), ("_id.name", 1), ("_id.version", -1)]
+        await ensure_indexes(self._records, IndexModel(keys, name="secret"))
 
     async def _count(self, app_id: str) -> int:
         counter = await self._records.find_one_and_update(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from bson import ObjectId
+from pymongo import IndexModel
 
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.store import Document
 
 WATCHED = "tails"
@@ -30,12 +33,14 @@ class Tails:
 
     async def prepare(self) -> None:
         """Creates the indexes by which both are forgotten soon."""
-        try:
-            await self._in(WATCHED).create_index([("until", 1)], name="over", expireAfterSeconds=0)
-            await self._in(LINES).create_index([("app_id", 1), ("at", 1)], name="reading")
-            await self._in(LINES).create_index([("at", 1)], name="past", expireAfterSeconds=KEPT.seconds)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await asyncio.gather(
+            ensure_indexes(self._in(WATCHED), IndexModel([("until", 1)], name="over", expireAfterSeconds=0)),
+            ensure_indexes(
+                self._in(LINES),
+                IndexModel([("app_id", 1), ("at", 1)], name="reading"),
+                IndexModel([("at", 1)], name="past", expireAfterSeconds=KEPT.seconds),
+            ),
+        )
 
     async def watch(self, id: str, app_id: str, seconds: float) -> None:
         """Has an app watched for some seconds more; `id` names who watches."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -10,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
+from pymongo import IndexModel
 
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
@@ -18,7 +18,7 @@ from services.control.schemas import OWN_COLLECTIONS, schemas_of
 from services.control.words import refill
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
-from services.database.schema import CollectionSchema
+from services.database.schema import CollectionSchema, ensure_indexes
 from services.declaration import (
     Declaration,
     ServiceDeclaration,
@@ -37,6 +37,20 @@ log = structlog.get_logger()
 _T = TypeVar("_T")
 
 COLLECTION = "tenants"
+INDEXES = (
+    # There is one control plane.
+    IndexModel(
+        [("control_plane", 1)],
+        name="control_plane_unique",
+        unique=True,
+        partialFilterExpression={"control_plane": True},
+    ),
+    public_keys.UNIQUE,
+    IndexModel([("updated_at", 1)], name="updated_at_1"),
+    IndexModel([("status", 1)], name="status_1"),
+    # By whom apps are counted.
+    IndexModel([("created_by", 1)], name="created_by_1"),
+)
 EXCLUDED = "sync_exclude"
 LookAt = Callable[[str, int], Awaitable[None]]
 """Has a tenant, as of an epoch, compared with the control plane."""
@@ -92,6 +106,10 @@ class Tenants:
         """The process's gate for writes."""
         self.credentials: Credentials | None = None
         """Where the connection strings are kept that a declaration names by `uri_env`."""
+
+    async def prepare(self) -> None:
+        """Creates the catalogue's indexes: before its first entry, since those of an empty collection cost nothing."""
+        await ensure_indexes(self._documents, *INDEXES)
 
     @property
     def namespace(self) -> Namespace:
@@ -267,15 +285,12 @@ class Tenants:
         await self._ensure(OWN_COLLECTIONS)
 
     async def _ensure(self, schemas: Iterable[CollectionSchema]) -> None:
-        # Side by side: each waits for the database's journal.
-        await asyncio.gather(*(self._deployment.ensure(self._database, schema) for schema in schemas))
+        await self._deployment.ensure(self._database, *schemas)
 
     async def prepare_catalogue(self) -> None:
-        """Brings about the catalogue's own indexes, and public keys for tenants that an earlier version has made."""
+        """Brings about public keys for tenants that an earlier version has made."""
         try:
-            await public_keys.prepare(self._documents)
-            await self._documents.create_index([("updated_at", 1)], name="updated_at_1")
-            await self._documents.create_index([("status", 1)], name="status_1")
+            await public_keys.complete(self._documents)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 

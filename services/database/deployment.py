@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC
+from functools import partial
 from typing import Literal, TypeVar
 
 from pymongo import AsyncMongoClient
@@ -147,19 +148,21 @@ class Deployment:
     async def transaction(self, work: Callable[[], Awaitable[_T]]) -> _T:
         return await transaction.run(self.client, work)
 
-    async def ensure(self, database: str, collection: schema.CollectionSchema) -> None:
-        """Brings a collection's validator and indexes about; once done in this process, it costs nothing.
+    async def ensure(self, database: str, *collections: schema.CollectionSchema) -> None:
+        """Brings the validators and indexes of collections about; once done in this process, it costs nothing.
 
         Raises:
             FeathersError: As `services.store.Collection`; the next call tries again.
         """
-        key = (database, collection)
-        task = self._ensured.get(key)
-        if task is None:
-            task = asyncio.ensure_future(schema.ensure(self.client[database], collection))
-            task.add_done_callback(lambda done: self._forget_failure(key, done))
-            self._ensured[key] = task
-        await asyncio.shield(task)
+        new = [one for one in dict.fromkeys(collections) if (database, one) not in self._ensured]
+        if new:
+            # What there is already is asked for once, for all of them.
+            listing = asyncio.ensure_future(schema.listed(self.client[database], [one.name for one in new]))
+            for one in new:
+                task = asyncio.ensure_future(schema.ensure(self.client[database], one, listing))
+                task.add_done_callback(partial(self._forget_failure, (database, one)))
+                self._ensured[database, one] = task
+        await asyncio.gather(*(asyncio.shield(self._ensured[database, one]) for one in dict.fromkeys(collections)))
 
     def _forget_failure(self, key: tuple[str, schema.CollectionSchema], task: asyncio.Task[None]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._ensured.get(key) is task:

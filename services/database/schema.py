@@ -6,11 +6,12 @@ This is the third guard: it holds when every line of Python above it is wrong.
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from pymongo import IndexModel
+from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import OperationFailure
 
@@ -122,14 +123,39 @@ class CollectionSchema:
     indexes: tuple[Index | Expiry | Words, ...] = ()
 
 
-async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema) -> None:
-    """Creates the collection or mends its validator, and creates missing indexes. Many processes may do so at once.
+Listing = Mapping[str, Mapping[str, Any]]
+"""The options of the collections that there are, by name."""
+
+
+async def listed(database: AsyncDatabase[Document], names: Iterable[str]) -> Listing:
+    """Those of some collections that there are."""
+    cursor = await database.list_collections(filter={"name": {"$in": [*names]}})
+    return {entry["name"]: entry["options"] async for entry in cursor}
+
+
+async def ensure_indexes(collection: AsyncCollection[Document], *indexes: IndexModel) -> None:
+    """Creates those indexes of a collection that are missing, in one command.
 
     Raises:
         FeathersError: As `services.store.Collection`.
     """
     try:
-        await _ensure_validator(database, schema.name)
+        await collection.create_indexes([*indexes])
+    except DRIVER_ERRORS as error:
+        _log.error("indexes of %s cannot be made: %s", collection.name, type(error).__name__)
+        raise from_driver(error) from error
+
+
+async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema, listing: Awaitable[Listing]) -> None:
+    """Creates the collection or mends its validator, and creates missing indexes. Many processes may do so at once.
+
+    `listing` is what there was lately, and may be out of date.
+
+    Raises:
+        FeathersError: As `services.store.Collection`.
+    """
+    try:
+        await _ensure_validator(database, schema.name, await listing)
         models = [index.model() for index in dict.fromkeys((LISTING, *schema.indexes))]
         await database[schema.name].create_indexes(models)
     except DRIVER_ERRORS as error:
@@ -137,16 +163,18 @@ async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema) ->
         raise from_driver(error) from error
 
 
-async def _ensure_validator(database: AsyncDatabase[Document], name: str) -> None:
+async def _ensure_validator(database: AsyncDatabase[Document], name: str, listing: Listing) -> None:
     guard = {"validator": VALIDATOR, "validationLevel": "strict", "validationAction": "error"}
-    try:
-        await database.command({"create": name, **guard})
-        return
-    except OperationFailure as error:
-        if error.code != _NAMESPACE_EXISTS:
-            raise
-    cursor = await database.list_collections(filter={"name": name})
-    options: list[Mapping[str, Any]] = [entry["options"] async for entry in cursor]
+    if name not in listing:
+        try:
+            await database.command({"create": name, **guard})
+            return
+        except OperationFailure as error:
+            if error.code != _NAMESPACE_EXISTS:
+                raise
+        # Somebody was faster.
+        listing = await listed(database, [name])
+    options = listing.get(name, {})
     # collMod locks the collection: only when it changes something.
-    if not options or any(options[0].get(key) != value for key, value in guard.items()):
+    if any(options.get(key) != value for key, value in guard.items()):
         await database.command({"collMod": name, **guard})

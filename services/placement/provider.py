@@ -32,8 +32,7 @@ class Handle:
 
     async def ensure(self, schemas: Iterable[CollectionSchema]) -> None:
         """Brings validators and indexes about."""
-        for schema in schemas:
-            await self.deployment.ensure(self.database, schema)
+        await self.deployment.ensure(self.database, *schemas)
 
 
 class TenantDatabaseProvider(Protocol):

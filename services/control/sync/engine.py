@@ -65,8 +65,7 @@ class Sync:
 
     async def prepare(self) -> None:
         """Brings about the indexes."""
-        await self.outbox.prepare()
-        await self.state.prepare()
+        await asyncio.gather(self.outbox.prepare(), self.state.prepare())
 
     def hand_in(self, sagas: Sagas) -> None:
         """Adds the steps by which a new tenant gets its copies before it is ready (SY-11)."""

@@ -19,6 +19,7 @@ from services.control.sync.model import ALL, TYPES, Change
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.database.transaction import current_session
 from services.entities.registry import REVISION, ROLE_PERMISSIONS, ROLES
 from services.isolation import Isolation
@@ -77,16 +78,13 @@ class Outbox:
 
     async def prepare(self) -> None:
         """Brings about the indexes."""
-        indexes = [
+        await ensure_indexes(
+            self._events,
             IndexModel([("state", 1), ("next_at", 1)], name="due"),
             IndexModel([("entity", 1), ("source_id", 1), ("rev", 1)], name="change", unique=True),
             IndexModel([("token", 1)], name="token", sparse=True),
             IndexModel([("done_at", 1)], name="done_at_expiry", expireAfterSeconds=int(KEPT.total_seconds())),
-        ]
-        try:
-            await self._events.create_indexes(indexes)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        )
 
     async def note(self, tenant: Tenant, collection: str, records: Sequence[Record], *, removed: bool) -> None:
         """See `services.isolation.Journal`. The permissions of a role change as one: they count as a write of the role."""

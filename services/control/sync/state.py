@@ -15,6 +15,7 @@ from hooks.context import Record
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
+from services.database.schema import ensure_indexes
 from services.store import Document
 
 COLLECTION = "sync_state"
@@ -81,17 +82,13 @@ class State:
     async def prepare(self) -> None:
         """Brings about the indexes."""
         keys = [("target", 1), ("entity", 1), ("source_id", 1)]
-        try:
-            await self._rows.create_indexes(
-                [
-                    IndexModel(keys, name="copy", unique=True),
-                    IndexModel([("status", 1), ("updated_at", 1)], name="status_updated_at"),
-                    IndexModel([("status", 1), ("next_at", 1)], name="due"),
-                    IndexModel([("entity", 1), ("source_id", 1)], name="source"),
-                ]
-            )
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        await ensure_indexes(
+            self._rows,
+            IndexModel(keys, name="copy", unique=True),
+            IndexModel([("status", 1), ("updated_at", 1)], name="status_updated_at"),
+            IndexModel([("status", 1), ("next_at", 1)], name="due"),
+            IndexModel([("entity", 1), ("source_id", 1)], name="source"),
+        )
 
     async def record(self, rows: Sequence[Row]) -> None:
         """Keeps what came of each. What failed is tried again later and later, and then no more."""

@@ -6,7 +6,7 @@ import pytest
 
 from hooks.errors import GeneralError
 from services.database.deployment import Deployment
-from services.database.schema import VALIDATOR, CollectionSchema, Index, ensure
+from services.database.schema import VALIDATOR, CollectionSchema, Index, ensure, listed
 from services.store import Collection, Namespace
 from tests.integration.database.commands import Commands, user
 from tests.integration.database.conftest import USERS
@@ -15,7 +15,8 @@ from tests.integration.database.conftest import USERS
 async def test_many_processes_may_ensure_at_once(deployment: Deployment, collection: Collection) -> None:
     database = deployment.client[collection.namespace.database]
     schema = CollectionSchema("crowd", USERS.indexes)
-    await asyncio.gather(*(ensure(database, schema) for _ in range(8)))
+    listing = asyncio.ensure_future(listed(database, ["crowd"]))
+    await asyncio.gather(*(ensure(database, schema, listing) for _ in range(8)))
     assert set(await database["crowd"].index_information()) == {
         "_id_",
         "app_id_1__id_1",
@@ -38,7 +39,7 @@ async def test_a_collection_that_is_there_gets_the_validator(deployment: Deploym
     name = collection.namespace.database
     database = deployment.client[name]
     await database.create_collection("old", validator={"n": {"$gt": 0}}, validationAction="warn")
-    await ensure(database, CollectionSchema("old"))
+    await ensure(database, CollectionSchema("old"), listed(database, ["old"]))
     (entry,) = [c async for c in await database.list_collections(filter={"name": "old"})]
     assert entry["options"]["validator"] == VALIDATOR
     assert entry["options"]["validationAction"] == "error"
@@ -49,7 +50,8 @@ async def test_a_collection_that_is_there_gets_the_validator(deployment: Deploym
 async def test_a_collection_as_it_should_be_is_not_locked_again(
     deployment: Deployment, collection: Collection, commands: Commands
 ) -> None:
-    await ensure(deployment.client[collection.namespace.database], USERS)
+    database = deployment.client[collection.namespace.database]
+    await ensure(database, USERS, listed(database, ["users"]))
     assert commands.named("collMod") == []
 
 
