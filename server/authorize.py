@@ -38,8 +38,8 @@ from services.authentication.codes import CHALLENGE, Wanted
 log = structlog.get_logger()
 
 SESSION, AUTHORIZE, TOKEN = "/oauth/session", "/oauth/authorize", "/oauth/token"
-COOKIE: Final = "__Host-roost-"
-"""The beginning of the cookie's name; the app's id follows. The prefix binds it to this very host, https and all paths."""
+COOKIE: Final = "__Host-roost-{}"
+"""The cookie's name, with the app's id. The prefix binds it to this very host, https and all paths."""
 LARGEST = 16 * 1024
 """Bytes of a request to the token endpoint."""
 MOST_FIELDS = 32
@@ -169,7 +169,7 @@ class Authorize:
         assert params.authentication is not None
         proof = await self._authorization.prove(tenant, params.authentication.payload)
         response = web.Response(status=204)
-        response.set_cookie(_cookie(tenant), proof, path="/", secure=True, httponly=True, samesite="Lax")
+        response.set_cookie(COOKIE.format(tenant.id), proof, path="/", secure=True, httponly=True, samesite="Lax")
         return _with_credentials(response) if origins_of(request) else response
 
     async def _authorize(self, request: web.Request) -> web.Response:
@@ -192,7 +192,7 @@ class Authorize:
         back = _Back(redirect_uri, states[0] if states else None)
         try:
             wanted = _wanted(query, client, redirect_uri)
-            code = await self._authorization.grant(tenant, request.cookies.get(_cookie(tenant)), wanted)
+            code = await self._authorization.grant(tenant, request.cookies.get(COOKIE.format(tenant.id)), wanted)
         except OAuthError as error:
             return back.to(**error.fields)
         except FeathersError as error:
@@ -347,10 +347,6 @@ async def _form(request: web.Request) -> Mapping[str, str]:
 def _single(query: MultiMapping[str], name: str) -> str:
     values: list[Any] = query.getall(name, [])
     return values[0] if len(values) == 1 and len(values[0]) <= LONGEST else ""
-
-
-def _cookie(tenant: Tenant) -> str:
-    return f"{COOKIE}{tenant.id}"
 
 
 def _with_credentials(response: web.Response) -> web.Response:

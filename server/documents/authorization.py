@@ -31,7 +31,6 @@ def _session() -> Json:
         "For the page that is signed in. The answer sets a cookie, which `GET /oauth/authorize` alone reads. "
         "A page of another origin asks with credentials, and is of the same site."
     )
-    cookie = {"description": f"`{COOKIE}<app>`", "schema": {"type": "string"}}
     return {
         "operationId": "keepSession",
         "summary": "Have the browser keep a proof of the session",
@@ -39,7 +38,7 @@ def _session() -> Json:
         "tags": [_TAG],
         "security": [{"login": []}],
         "responses": {
-            "204": {"description": "The browser keeps it.", "headers": {"Set-Cookie": cookie}},
+            "204": {"description": f"The browser keeps the cookie `{COOKIE.format('<app>')}`."},
             **_errors("401 NotAuthenticated", *_ERRORS, *_METHOD),
         },
     }

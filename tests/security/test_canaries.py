@@ -195,7 +195,7 @@ def bait(round: int, tokens: list[str]) -> tuple[Any, dict[str, Any]]:
 async def offered(http: Any) -> set[str]:
     """The services that the app says it has."""
     document = (await http.request("GET", "/openapi.json?appId=north")).json
-    return {path.split("/")[1] for path in document["paths"]}
+    return {path.split("/")[1] for path in document["paths"]} - {"oauth"}
 
 
 def tokens_in_mails(folder: Path) -> set[str]:

@@ -264,6 +264,8 @@ async def test_no_cookie_is_for_more_than_its_host() -> None:
             if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "set_cookie":
                 assert all(keyword.arg != "domain" for keyword in node.keywords), file
                 name = node.args[0] if node.args else None
+                if isinstance(name, ast.Call) and isinstance(name.func, ast.Attribute) and name.func.attr == "format":
+                    name = name.func.value
                 shown = ast.unparse(name) if name is not None else ""
                 is_bound = "__Host-" in shown or shown.isupper() or shown.rpartition(".")[2].isupper()
                 assert is_bound, f"{file}: {shown}"
