@@ -40,7 +40,7 @@ _CODE = re.compile(r"[A-Za-z0-9_-]{43}")
 class Wanted:
     """What a client asks for."""
 
-    client: str
+    client_id: str
     redirect_uri: str
     challenge: str
     organization: str | None = None
@@ -80,7 +80,7 @@ class Codes:
         code = secrets.token_urlsafe(32)
         record: Record = {
             "_id": _key(tenant, code),
-            "client_id": wanted.client,
+            "client_id": wanted.client_id,
             "redirect_uri": wanted.redirect_uri,
             "challenge": wanted.challenge,
             "organization": wanted.organization,

@@ -64,7 +64,7 @@ class Session:
     """When it ends by itself."""
     parent: str | None = None
     """The session that it came out of, and with which it ends."""
-    client: str | None = None
+    client_id: str | None = None
     """The client whose it is."""
     organization: str | None = None
     """The id of the organization for which it came out of its parent."""

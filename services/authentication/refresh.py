@@ -49,7 +49,7 @@ class RefreshStrategy:
             if NAME not in params.tenant.auth.strategies:
                 raise not_allowed() from error
             raise
-        if "client_id" in data and data["client_id"] != held.session.client:
+        if "client_id" in data and data["client_id"] != held.session.client_id:
             raise NotAuthenticated(REFUSED)
         if NAME not in held.issuer.auth.strategies:
             raise not_allowed()
