@@ -211,9 +211,14 @@ class Connections:
         self._log_in(connection, authentication, user)
         connection.socket.move(self.gate(tenant.id))
 
-    async def logout(self, connection: Connection) -> None:
-        """Makes the connection a stranger's: it leaves all channels but that of everyone; the socket stays open."""
-        self._leave(connection)
+    async def logout(self, connection: Connection, login: Authentication | None = None) -> None:
+        """Makes the connection a stranger's: it leaves all channels but that of everyone; the socket stays open.
+
+        With `login` only if that is still the connection's: it may have a newer one by now.
+        """
+        held = connection.authentication
+        if login is None or (held is not None and held.access_token == login.access_token):
+            self._leave(connection)
 
     def expire(self, connection: Connection) -> None:
         """Logs out a connection whose access token is not good any more."""

@@ -181,7 +181,7 @@ class AuthenticationService(Service):
         try:
             await self._jwt.verify(login.access_token, Params(tenant=tenant))
         except (NotAuthenticated, Forbidden):
-            await self._sessions.logout(connection)
+            await self._sessions.logout(connection, login)
             raise
 
     async def _begin(self, proof: Proof, params: Params, began: datetime, *, keep: bool) -> Session:

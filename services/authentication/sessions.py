@@ -28,8 +28,11 @@ class Sessions(Protocol):
         """
         ...
 
-    async def logout(self, connection: Any) -> None:
-        """Takes the connection's login and its channels away; the connection stays. Nothing to do if there is none."""
+    async def logout(self, connection: Any, login: Authentication | None = None) -> None:
+        """Takes the connection's login and its channels away; the connection stays. Nothing to do if there is none.
+
+        With `login` only if that is still the connection's: it may have a newer one by now.
+        """
         ...
 
     async def end_session(self, tenant_id: str, session_id: str) -> None:
@@ -50,7 +53,7 @@ class NoSessions:
     async def switch(self, connection: Any, authentication: Authentication, user: Record, tenant: Tenant) -> None:
         """Nothing to tell."""
 
-    async def logout(self, connection: Any) -> None:
+    async def logout(self, connection: Any, login: Authentication | None = None) -> None:
         """Nothing to tell."""
 
     async def end_session(self, tenant_id: str, session_id: str) -> None:

@@ -242,7 +242,7 @@ class Sessions:
     ) -> None:
         self.logins[connection.id] = authentication, user
 
-    async def logout(self, connection: Connection) -> None:
+    async def logout(self, connection: Connection, login: Authentication | None = None) -> None:
         self.logins.pop(connection.id, None)
 
     async def end_session(self, tenant_id: str, session_id: str) -> None:

@@ -13,6 +13,7 @@ from hooks.context import Params
 from hooks.errors import Conflict, FeathersError, NotFound
 from server.main import Roost
 from services.control.domains import RECHECK, UNPROVED
+from services.control.verification import AT_ONCE
 from services.users import grant
 from tests.conftest import StartRoost
 from tests.support.client import Client, connect, fresh, handshake, outcome, rest, until
@@ -255,6 +256,24 @@ async def test_without_an_answer_nothing_changes(roosts: StartRoost, dns: NameSe
     later = datetime.now(UTC) + RECHECK + timedelta(minutes=1)
     assert await roost.entrance.verification.review(later) == 1
     assert (await called(roost, "acme", "get", id=claimed["_id"]))["state"] == "active"
+
+
+async def test_one_that_is_not_answered_keeps_no_other_waiting(roosts: StartRoost, dns: NameServer) -> None:
+    """SD-7: several domains are looked at at a time."""
+    roost = await roosts(base_hosts=(BASE,), dns_servers=(dns.address,))
+    roost.entrance.dns.patience = 60.0
+    for number in range(2 * AT_ONCE):
+        await called(roost, "acme", "create", data={"host": f"h{number}.acme.example"})
+    dns.is_deaf = True
+    review = asyncio.create_task(roost.entrance.verification.review(datetime.now(UTC) + RECHECK + timedelta(minutes=1)))
+
+    async def are_asked() -> bool:
+        return len({name for name, _ in dns.asked}) == AT_ONCE
+
+    try:
+        await until(are_asked)
+    finally:
+        review.cancel()
 
 
 IMPOSSIBLE = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import weakref
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -93,6 +94,18 @@ async def test_a_login_joins_and_a_logout_leaves(connections: Connections, chann
     assert connection.params({}).user is None
     connections.remove(connection)
     assert (channels.names("acme"), connections.count()) == ([], 0)
+
+
+async def test_an_older_login_ends_no_newer_one(connections: Connections) -> None:
+    """What is found out about a login late, when the connection has another one."""
+    connection = a_connection("1")
+    connections.add(connection)
+    newer = replace(LOGIN, access_token="newer")
+    await connections.login(connection, newer, {"_id": 1}, connection.tenant)
+    await connections.logout(connection, LOGIN)
+    assert connection.authentication == newer
+    await connections.logout(connection, newer)
+    assert connection.authentication is None
 
 
 async def test_who_has_gone_is_not_logged_in(connections: Connections, channels: Channels) -> None:
