@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypedDict, Unpack
+from typing import Any, Unpack
 
 import structlog
 
-from hooks.chain import Hooks, Next
+from hooks.chain import Hooks
 from hooks.context import HookContext, Params
 from hooks.errors import MethodNotAllowed, NotAuthenticated, NotFound
 from hooks.projection import project, selection
@@ -27,6 +25,7 @@ from services.publishing import ALL_EVENTS, Publisher, Publishers
 from services.readers import Readers
 from services.registration import AroundHooks, HookRegistration, HooksByKind, Registration, Rooms
 from services.setting_keys import SettingKeys, SettingValues
+from services.startup import KINDS, LifecycleHooks, Startup, settle
 from services.store import Store
 from services.tenant_hooks import TenantHooks
 
@@ -57,15 +56,6 @@ Deliver = Callable[[Event], Awaitable[None] | None]
 """Brings an event to the tenant's subscribers."""
 Authenticator = Callable[[Params], Awaitable[None]]
 Observe = Callable[[HookContext, Registration], Awaitable[None]]
-LifecycleHook = Callable[["Application", Next], Awaitable[None]]
-"""`async (app, next)`: around the set-up or the end of all services."""
-
-
-class LifecycleHooks(TypedDict, total=False):
-    """What runs when the server starts and ends."""
-
-    setup: Sequence[LifecycleHook]
-    teardown: Sequence[LifecycleHook]
 
 
 class ApplicationHooks(HooksByKind, LifecycleHooks, total=False):
@@ -116,8 +106,7 @@ class Application:
         self.composition: MultiTenancy | None = None
         """What a plug-in has asked for by `multi_tenancy`."""
         self._hooks = Hooks()
-        self._lifecycle: dict[str, list[LifecycleHook]] = {"setup": [], "teardown": []}
-        self._ready: list[Registration] | None = None
+        self._startup = Startup()
         self._hearing: set[asyncio.Task[None]] = set()
         self._listeners: dict[str, list[Callable[..., Awaitable[None] | None]]] = {}
         self._patterns: list[tuple[tuple[str, ...], Registration]] = []
@@ -141,7 +130,7 @@ class Application:
         path = path.strip("/")
         if not path or path in self.services:
             raise ValueError(f"The path '{path}' is taken")
-        if self._ready is not None and hasattr(service, "setup"):
+        if self._startup.is_over and hasattr(service, "setup"):
             raise ValueError(f"The service '{path}' has a setup: register it before the server starts")
         registration = self.register(
             path, service, methods=methods, events=events, hooks=hooks, rules=rules, rooms=rooms
@@ -162,9 +151,9 @@ class Application:
             TypeError: something that is no hook.
         """
         if isinstance(registration, Mapping):
-            around = {key: hooks for key, hooks in registration.items() if key not in self._lifecycle}
-            for kind, kept in self._lifecycle.items():
-                kept.extend(_lifecycle_hooks(registration.get(kind, ())))
+            around = {key: hooks for key, hooks in registration.items() if key not in KINDS}
+            for kind in KINDS:
+                self._startup.add(kind, registration.get(kind, ()))
         else:
             around = {"around": registration}
         self._hooks.add(around)
@@ -188,41 +177,11 @@ class Application:
 
         When one fails, those before it are taken down again, and the error goes on.
         """
-
-        async def set_up() -> None:
-            for registration in [*self.services.values()]:
-                if hasattr(registration.service, "setup"):
-                    await _settle(registration.service.setup(self, registration.path))
-                ready.append(registration)
-
-        ready = self._ready = []
-        try:
-            await self._run_lifecycle("setup", set_up)
-        except BaseException:
-            await self.teardown()
-            raise
+        await self._startup.set_up(self, self.services)
 
     async def teardown(self) -> None:
         """Calls `teardown(app, path)` of every service that was set up, the last first. One that fails is logged."""
-
-        async def tear_down() -> None:
-            for registration in reversed(ready):
-                if hasattr(registration.service, "teardown"):
-                    try:
-                        await _settle(registration.service.teardown(self, registration.path))
-                    except Exception:
-                        log.exception("teardown failed", service=registration.path)
-
-        ready, self._ready = self._ready or [], None
-        try:
-            await self._run_lifecycle("teardown", tear_down)
-        except Exception:
-            log.exception("teardown failed")
-
-    async def _run_lifecycle(self, kind: str, run: Next) -> None:
-        for hook in reversed(self._lifecycle[kind]):
-            run = partial(hook, self, run)
-        await run()
+        await self._startup.tear_down(self)
 
     def service(self, path: str) -> Registration:
         """A service of the server's own, to add hooks, listeners or publishers to.
@@ -356,9 +315,9 @@ class Application:
         """Tells the server's own listeners and the tenant's subscribers of one event."""
         try:
             for listener in registration.listeners.get(name, ()):
-                await _settle(listener(record, context))
+                await settle(listener(record, context))
             if self.deliver is not None:
-                await _settle(self.deliver(Event(registration, name, record, context)))
+                await settle(self.deliver(Event(registration, name, record, context)))
         except Exception:
             # A listener that fails costs its event, never the call that has already succeeded.
             log.exception("event lost", service=registration.path, event_name=name)
@@ -417,21 +376,8 @@ def _match(pattern: Sequence[str], segments: Sequence[str]) -> Mapping[str, str]
     return route
 
 
-def _lifecycle_hooks(hooks: Any) -> list[LifecycleHook]:
-    found = [*hooks]
-    for hook in found:
-        if not inspect.iscoroutinefunction(hook):
-            raise TypeError(f"The setup or teardown hook {hook!r} must be an async function of (app, next)")
-    return found
-
-
 async def _hear(outcome: Awaitable[None], happening: str) -> None:
     try:
         await outcome
     except Exception:
         log.exception("listener failed", happening=happening)
-
-
-async def _settle(outcome: Awaitable[None] | None) -> None:
-    if inspect.isawaitable(outcome):
-        await outcome

@@ -13,7 +13,8 @@ from hooks.tenant import Tenant
 from services.control import public_keys
 from services.control.inheritance.selection import Selection
 from services.control.provider_rules import ProviderRules
-from services.control.tenants import COLLECTION, EXCLUDED, LookAt, control_database, to_tenant
+from services.control.snapshot import to_tenant
+from services.control.tenants import COLLECTION, EXCLUDED, LookAt, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.transaction import current_session

@@ -13,7 +13,8 @@ from hooks.errors import Unavailable
 from hooks.tenant import Tenant
 from services.control.domains import COLLECTION as DOMAINS
 from services.control.domains import SERVED
-from services.control.tenants import COLLECTION, control_database, to_tenant
+from services.control.snapshot import to_tenant
+from services.control.tenants import COLLECTION, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 

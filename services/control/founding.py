@@ -16,7 +16,8 @@ from hooks.tenant import Tenant
 from services import users
 from services.authentication.keys import Keys
 from services.control import public_keys
-from services.control.tenants import COLLECTION, Tenants, control_database, to_tenant
+from services.control.snapshot import to_tenant
+from services.control.tenants import COLLECTION, Tenants, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.isolation import Isolation

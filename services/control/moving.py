@@ -17,7 +17,8 @@ import structlog
 from hooks.errors import FeathersError, Unavailable
 from hooks.tenant import Placement, Tenant
 from services.control.nodes import Nodes
-from services.control.tenants import COLLECTION, FROZEN, control_database, to_tenant
+from services.control.snapshot import FROZEN, to_tenant
+from services.control.tenants import COLLECTION, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.placement.writes import Place, Writes

@@ -12,9 +12,10 @@ import structlog
 from pymongo import IndexModel
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import RESERVED_IDS, TENANT_ID, Limits, Placement, Rate, Tenant
+from hooks.tenant import RESERVED_IDS, TENANT_ID, Placement, Tenant
 from services.control import public_keys
 from services.control.schemas import OWN_COLLECTIONS, schemas_of
+from services.control.snapshot import to_tenant
 from services.control.words import refill
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -23,8 +24,6 @@ from services.declaration import (
     Declaration,
     ServiceDeclaration,
     TenantDeclaration,
-    auth_settings,
-    service_declarations,
 )
 from services.placement.dedicated import Credentials, fresh_name
 from services.placement.placements import SHARED, Placements
@@ -58,10 +57,6 @@ TOMBSTONES = "tombstones"
 """Ids of deleted tenants, which are never used again."""
 OWN_URI = "mongodb"
 """The name of the secret that holds the connection string of a tenant's own cluster."""
-FROZEN = "frozen"
-"""The phase of a tenant's `migration` in which its data cannot be written."""
-CLOSED = "closed"
-"""The phase of a tenant's last `migration` when nothing is left of it."""
 _UNPREPARED = ("provisioning", "failed")
 """The states in which a tenant's database may not be there yet."""
 
@@ -378,13 +373,6 @@ class Tenants:
         return self._deployment.client[self._control][COLLECTION]
 
 
-def _leftover(document: Mapping[str, Any]) -> Placement | None:
-    move = document.get("migration")
-    if move is None or move["phase"] == CLOSED:
-        return None
-    return Placement(**(move["target"] if document["placement"] == move["source"] else move["source"]))
-
-
 def _own_uri(declared: TenantDeclaration) -> str | None:
     """The connection string in the environment variable that a declaration names.
 
@@ -398,40 +386,3 @@ def _own_uri(declared: TenantDeclaration) -> str | None:
     if not uri:
         raise BadRequest(f"{name} is not set: it holds the connection string of '{declared.id}'")
     return uri
-
-
-def to_tenant(document: Mapping[str, Any] | Document) -> Tenant:
-    """The snapshot of a catalogue entry."""
-    placement = document.get("placement", {})
-    return Tenant(
-        id=document["_id"],
-        name=document["name"],
-        status=document.get("status", "ready"),
-        epoch=document.get("epoch", 1),
-        allowed_origins=frozenset(document.get("allowed_origins", ())),
-        auth=auth_settings(document.get("auth", {})),
-        placement=Placement(**placement),
-        leftover=_leftover(document),
-        frozen=document.get("migration", {}).get("phase") == FROZEN,
-        services=service_declarations(document.get("services", {})),
-        is_control_plane=document.get("control_plane", False),
-        public_keys=tuple(document.get("public_keys", ())),
-        is_active=document.get("is_active", True),
-        require_origin=document.get("require_origin", False),
-        limits=to_limits(document.get("limits", {})),
-        plan=document.get("plan", "default"),
-        region=document.get("region"),
-        sync_exclude=tuple(document.get("sync_exclude", ())),
-        settings_rev=document.get("settings_rev", 0),
-        inheritance=document.get("inheritance", {}),
-        providers=document.get("providers", {}),
-    )
-
-
-def to_limits(document: Mapping[str, Any]) -> Limits:
-    """The limits in a catalogue entry."""
-    rates = {
-        kind: {scope: Rate(**rate) for scope, rate in scopes.items()}
-        for kind, scopes in document.get("rates", {}).items()
-    }
-    return Limits(**{**document, "rates": rates})

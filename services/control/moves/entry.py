@@ -14,7 +14,8 @@ from pymongo import ReturnDocument
 
 from hooks.errors import Conflict
 from hooks.tenant import Placement, Tenant
-from services.control.tenants import CLOSED, COLLECTION, FROZEN, control_database, to_tenant
+from services.control.snapshot import CLOSED, FROZEN, to_tenant
+from services.control.tenants import COLLECTION, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 

@@ -14,7 +14,8 @@ from services.control.moves.target import Estimate, choose, estimate, inspect
 from services.control.operations import CANCELLED, FAILED, WAITING, Operation, Operations
 from services.control.runner import Runner
 from services.control.sagas import FINALIZE, PROMOTE, Sagas
-from services.control.tenants import FROZEN, OWN_URI, Tenants
+from services.control.snapshot import FROZEN
+from services.control.tenants import OWN_URI, Tenants
 from services.placement.placements import SHARED, Placements
 
 RETENTION = timedelta(hours=24)

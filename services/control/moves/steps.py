@@ -25,7 +25,8 @@ from services.control.moves.target import bring_about, estimate, inspect, missin
 from services.control.operations import Operations
 from services.control.sagas import FINALIZE, PROMOTE, Sagas, Step, Work
 from services.control.schemas import schemas_of
-from services.control.tenants import FROZEN, Tenants
+from services.control.snapshot import FROZEN
+from services.control.tenants import Tenants
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import LISTING
 from services.placement import meta

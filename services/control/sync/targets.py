@@ -6,7 +6,8 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from hooks.tenant import Tenant
-from services.control.tenants import COLLECTION, control_database, to_tenant
+from services.control.snapshot import to_tenant
+from services.control.tenants import COLLECTION, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.store import Document

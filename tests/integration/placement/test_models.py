@@ -14,7 +14,7 @@ from hooks.context import Params
 from hooks.errors import Unavailable
 from hooks.tenant import Placement, Tenant
 from server.main import Roost
-from services.control.tenants import to_tenant
+from services.control.snapshot import to_tenant
 from services.declaration import Declaration, parse
 from services.placement.provider import Handle
 from tests.conftest import StartRoost
