@@ -29,6 +29,8 @@ from services.entities.registry import GLOBAL, MEMBERS, ORGANIZATIONS, RESOURCE_
 
 MOST: Final = 20_000
 """People, with the organization in which they act, whose permissions are remembered."""
+HEAVIEST: Final = 1_000_000
+"""Words and ids that are remembered of all of them together."""
 NOBODY: Final = "0" * 24
 """An organization's id that is nobody's: who asks for one that there is not is looked for in it."""
 
@@ -53,15 +55,22 @@ class Held:
     is_stale: bool = False
     """Set when something that it rests on has changed."""
 
+    @property
+    def weight(self) -> int:
+        """What it takes to remember."""
+        return 1 + len(self.words) + len(self.rests_on)
+
 
 class Grants:
     """Implements `services.authentication.principals.Principals`."""
 
-    def __init__(self, entities: Entities, tenants: Issuers, *, most: int = MOST) -> None:
+    def __init__(self, entities: Entities, tenants: Issuers, *, most: int = MOST, heaviest: int = HEAVIEST) -> None:
         """`tenants` finds tenants by their ids."""
         self._entities = entities
         self._tenants = tenants
         self._most = most
+        self._heaviest = heaviest
+        self._weight = 0
         self._kept: OrderedDict[_Key, Held] = OrderedDict()
         self._by_tenant: dict[str, set[_Key]] = {}
         self._loading: dict[_Key, list[Held]] = {}
@@ -161,6 +170,7 @@ class Grants:
     def _drop(self, keys: Iterable[_Key]) -> None:
         for key in [*keys]:
             kept = self._kept.pop(key, None)
+            self._weight -= 0 if kept is None else kept.weight
             self._leave(key)
             for held in (*([] if kept is None else [kept]), *self._loading.get(key, ())):
                 held.is_stale = True
@@ -190,13 +200,21 @@ class Grants:
         if held.is_stale:
             self._incomplete.add(tenant.id)
             return held
+        # Somebody else may have looked for the same at the same time: one of the two is told of changes.
+        known = self._kept.get(key)
+        if known is None:
+            self._remember(key, held)
+        return known or held
+
+    def _remember(self, key: _Key, held: Held) -> None:
+        self._weight += held.weight
         self._kept[key] = held
-        self._by_tenant.setdefault(tenant.id, set()).add(key)
-        while len(self._kept) > self._most:
-            oldest, _ = self._kept.popitem(last=False)
+        self._by_tenant.setdefault(key[0], set()).add(key)
+        while len(self._kept) > self._most or self._weight > self._heaviest:
+            oldest, gone = self._kept.popitem(last=False)
+            self._weight -= gone.weight
             self._leave(oldest)
             self._incomplete.add(oldest[0])
-        return held
 
     async def _read_global(self, tenant: Tenant, user_id: str, held: Held) -> None:
         given = await self._entities.find(tenant, USER_ROLES, {"user_id": user_id, "org_id": GLOBAL})

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import jwt
 import pytest
 
 from server.main import Roost
+from services.entities.grants import Grants
 from services.users import grant
 from tests.integration.entities.people import (
     HUB,
@@ -169,14 +172,43 @@ async def test_a_call_on_a_socket_asks_the_database_for_no_permissions(served: R
 
 async def test_no_more_is_remembered_than_agreed(served: Roost) -> None:
     """LIMITS: everything is bounded; who is forgotten is found anew, and a change still reaches everybody's login."""
-    from services.entities.grants import Grants
-
     grants = Grants(served.people.entities, served.catalogue.get, most=2)
     tenant = tenant_of(served, NORTH)
     for number in range(5):
         await grants.permissions(tenant, f"user-{number}")
     assert len(grants._kept) == 2
     assert grants.forget_roles(NORTH) is None, "nobody knows whom it concerns"
+
+
+async def test_rights_are_remembered_by_their_weight(served: Roost) -> None:
+    """LIMITS: many words of few people are bounded as well; what is forgotten weighs nothing."""
+    tenant = tenant_of(served, NORTH)
+    async with administrator(served, NORTH) as ada:
+        role = await make_role(ada, "read:roles", "read:clients", "read:users")
+        people = [(await make_person(served, NORTH))[1] for _ in range(3)]
+        for user_id in people:
+            await ada.call("create", "user-roles", {"user_id": user_id, "role_id": role})
+    grants = Grants(served.people.entities, served.catalogue.get, heaviest=13)
+    for user_id in [*people, people[-1]]:
+        assert await grants.permissions(tenant, user_id) == frozenset({"read:roles", "read:clients", "read:users"})
+    assert [key[1] for key in grants._kept] == people[1:], "each weighs six"
+    grants.forget_user(NORTH, people[1])
+    await grants.permissions(tenant, people[0])
+    assert [key[1] for key in grants._kept] == [people[2], people[0]]
+    grants.forget_all()
+    assert grants._weight == 0
+
+
+async def test_two_who_look_at_the_same_time_are_both_told(served: Roost) -> None:
+    """TK-9: what two calls found at once is one thing, so that a change makes it stale for both."""
+    tenant = tenant_of(served, NORTH)
+    _, user_id = await make_person(served, NORTH)
+    grants = Grants(served.people.entities, served.catalogue.get)
+    claims = {"sub": user_id, "app_id": NORTH}
+    first, second = await asyncio.gather(*(grants.grant(tenant, tenant, claims) for _ in range(2)))
+    assert (first.is_stale, second.is_stale) == (False, False)
+    grants.forget_user(NORTH, user_id)
+    assert (first.is_stale, second.is_stale) == (True, True)
 
 
 async def test_the_token_says_where_it_counts(served: Roost) -> None:
