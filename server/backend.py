@@ -73,6 +73,8 @@ class Backend:
         """`deployment` is open, by this URI."""
         self.settings = settings
         self.at_end = AsyncExitStack()
+        self.client_id: str | None = None
+        """Of the control plane's own front end, if a plug-in has named it."""
         """What is done with the database when all that works in the background has ended."""
         self.deployment = deployment
         self.master = master
@@ -207,13 +209,19 @@ class Backend:
             StartError: the database has a control plane of another id, or an app of this one.
         """
         try:
-            return await self.control.founding.ensure_tenant()
+            plane = await self.control.founding.ensure_tenant()
         except AnotherControlPlane as error:
             raise StartError(
                 f"ROOST_CONTROL_PLANE: this database's control plane is '{error}', not '{self.settings.control_plane}'"
             ) from error
         except Conflict as error:
             raise StartError(f"ROOST_CONTROL_PLANE: {error.message}") from error
+        if self.client_id is not None:
+            try:
+                await self.control.provisioning.ensure_client(plane, self.client_id, id=self.client_id)
+            except Conflict as error:
+                raise StartError(f"multi_tenancy(control_plane=...): client_id: {error.message}") from error
+        return plane
 
     async def apply(self, declaration: Declaration) -> list[Change]:
         """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""

@@ -36,5 +36,17 @@ class Entrance:
         app.service("authentication").add_hooks({"before": {"create": [self.resolver.check_login]}})
         self.dns = DnsResolver(settings.dns_servers)
         self.verification = Verification(backend.domains, self.dns, base_hosts=settings.base_hosts)
+        self._app = app
         domains = DomainsService(backend.domains, self.verification, is_own=self.hosts.is_own)
         app.use(PATH, domains, methods=[*DOMAINS_RULES], rules=DOMAINS_RULES, hooks=QUIET)
+
+    def follow(self) -> None:
+        """Does as plug-ins have asked: their resolver, and base hosts where no setting names any.
+
+        Raises:
+            BadRequest: a base host is none.
+        """
+        self.hosts.resolve = self._app.resolve_host
+        if self._app.base_hosts:
+            self.hosts.serve(self._app.base_hosts)
+            self.verification.base_hosts = self._app.base_hosts

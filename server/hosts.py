@@ -71,14 +71,23 @@ class Hosts:
         """`reserved` labels mean the control plane if `serve_reserved`, else nobody; so do addresses in `development`."""
         self._catalogue = catalogue
         self._addresses = addresses
-        # The longest first: of `example.com` and `eu.example.com`, `acme.eu.example.com` is the second's.
-        self._bases = sorted({canonical(host).name for host in base_hosts}, key=len, reverse=True)
+        self._bases: list[str] = []
+        self.serve(base_hosts)
         self._reserved = reserved
         self._serve_reserved = serve_reserved
         self._development = development
         self._patience = patience
         self.resolve: HostResolver | None = None
         """Set by a plug-in, in place of taking the label for the appId."""
+
+    def serve(self, base_hosts: Sequence[str]) -> None:
+        """Makes these the base hosts.
+
+        Raises:
+            BadRequest: one is no host.
+        """
+        # The longest first: of `example.com` and `eu.example.com`, `acme.eu.example.com` is the second's.
+        self._bases = sorted({canonical(host).name for host in base_hosts}, key=len, reverse=True)
 
     @property
     def say_something(self) -> bool:

@@ -19,7 +19,7 @@ from server.addresses import Addresses
 from server.authorize import Authorize
 from server.backend import Backend, StartError, check_guards, make_admin, open_backend
 from server.background import Background
-from server.composition import compose
+from server.composition import compose, extend
 from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
@@ -189,7 +189,7 @@ class Roost:
                 for change in await backend.apply(declaration):
                     log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
             await backend.control.runner.start()
-            roost.entrance.hosts.resolve = roost.app.resolve_host
+            roost.entrance.follow()
             await roost._listen(stack)
             roost._resources = stack.pop_all()
             return roost
@@ -264,6 +264,7 @@ class Roost:
         await self.telemetry.start(stack)
         await self.syncing.start(stack)
         await self.background.start(stack)
+        await extend(self.app, stack)
         web_app = self._web_app()
         runner = Listener(
             web_app,

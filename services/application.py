@@ -17,7 +17,7 @@ from hooks.rules import Rules
 from hooks.tenant import Tenant
 from services.base import EVENTS, Service
 from services.channels import Channel, Channels, channel_of
-from services.composition import CompositionError, HostResolver, MultiTenancy, read
+from services.composition import CompositionError, Extension, HostResolver, MultiTenancy, read
 from services.database.schema import CollectionSchema
 from services.drivers import Clients, Drivers
 from services.jobs.queue import Jobs
@@ -90,6 +90,9 @@ class Application:
         """Runs calls from outside in place of the application, to measure them."""
         self.authenticator: Authenticator | None = None
         self.resolve_host: HostResolver | None = None
+        self.base_hosts: Sequence[str] = ()
+        """Set by `multi_tenancy`, in place of the setting."""
+        self.extensions: Sequence[Extension] = ()
         self.storage: Storage | None = None
         self.jobs: Jobs | None = None
         """Background work: `app.jobs.handle("digest", work)`, and `await app.jobs.enqueue("digest", {...})` in a call."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final, TypedDict, cast
 
 from services.registration import HookRegistration
@@ -21,6 +22,11 @@ GetPlacement = Callable[[TenantCall, Data], Awaitable[str | Mapping[str, Any] | 
 """Where a new app's data is kept: an isolation model, `{model, cluster}`, or None for the shared database."""
 
 
+Extension = Callable[[Any], AbstractAsyncContextManager[Any] | Awaitable[Any]]
+"""What runs beside the server: it gets the application when all parts have started, and before the server listens. A function
+with `yield`, under `contextlib.asynccontextmanager`, goes on behind it when the server has stopped listening."""
+
+
 class CompositionError(ValueError):
     """A plug-in asks for what there is not; the sentence says what there is."""
 
@@ -29,17 +35,27 @@ class Subdomains(TypedDict, total=False):
     """Apps by host. It needs base hosts."""
 
     base_hosts: Sequence[str]
-    """Those of `ROOST_BASE_HOSTS`: the start stops where they differ."""
+    """As `ROOST_BASE_HOSTS`, where that is not set; the start stops where they differ."""
     resolver: HostResolver
+
+
+class ControlPlane(TypedDict, total=False):
+    """The control plane and its own front end."""
+
+    app_id: str
+    """As `ROOST_CONTROL_PLANE` has it: the start stops where they differ, for every part is made with it."""
+    client_id: str
+    """The id of a client of the control plane, which is made at the start if there is none: so that an admin page can be built
+    that knows by which `client_id` it goes to `/oauth/authorize`. What becomes of it afterwards is its owners' affair."""
 
 
 class MultiTenancy(TypedDict, total=False):
     """The options of `Application.multi_tenancy`."""
 
-    control_plane: str
-    """Its appId, as `ROOST_CONTROL_PLANE` has it: the start stops where they differ."""
+    control_plane: str | ControlPlane
+    """Its appId alone, or more."""
     sync: bool | Mapping[str, bool]
-    """All types or none, or a switch by type, as `ROOST_SYNC` has them: the start stops where they differ."""
+    """All types or none, or a switch by type, where `ROOST_SYNC` is not set; the start stops where they differ."""
     default_permissions: Sequence[str]
     """As `ROOST_CREATOR_PERMISSIONS`, where that is not set."""
     require_organization_match: bool
@@ -50,6 +66,8 @@ class MultiTenancy(TypedDict, total=False):
     """By kind, a function or several, as `app.tenants.hooks` takes them."""
     entity_hooks: Mapping[str, HookRegistration]
     """By path of an entity's service; they run behind the built-in ones, each with what the one before has made."""
+    extensions: Sequence[Extension]
+    """Run in their order, and end in the other; one that fails stops the start."""
     inheritance: bool | Mapping[str, Any]
     """What apps inherit of settings, where the control plane's configuration and their own say nothing."""
     subdomains: Subdomains

@@ -130,7 +130,8 @@ class Lifecycle:
         """Makes and updates the declared tenants, all of them or none, and waits until the new ones are ready.
 
         Raises:
-            BadRequest: an id that no new tenant may have. Conflict: one is being deleted, or exists though it must not.
+            BadRequest: an id that no new tenant may have, or a place that there is not. Conflict: one is being deleted, or
+            exists though it must not.
             QuotaExceeded: the actor would have more than `most`.
             DeclarationError: what a hook has made of a declaration is none.
         """
@@ -143,6 +144,9 @@ class Lifecycle:
         refined = Declaration(
             tenants=tuple([await self._refine(one, actor, existing[one.id]) for one in wanted.tenants])
         )
+        for one in refined.tenants:
+            if existing[one.id] is None and one.placement is not None:
+                self._tenants.placements.check(one.placement.model, one.placement.cluster)
 
         async def begin(one: TenantDeclaration) -> None:
             if most is not None and actor.user is not None:

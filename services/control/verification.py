@@ -27,7 +27,7 @@ class Verification:
         """A host that has an address in common with a base host leads here."""
         self._domains = domains
         self._dns = dns
-        self._base_hosts = base_hosts
+        self.base_hosts = base_hosts
 
     async def verify(self, record: Record, now: datetime | None = None) -> Record:
         """The domain after a look at its DNS.
@@ -68,5 +68,5 @@ class Verification:
             await asyncio.sleep(PAUSE)
 
     async def _leads_here(self, host: str) -> bool:
-        own = [await self._dns.addresses(base) for base in self._base_hosts]
+        own = [await self._dns.addresses(base) for base in self.base_hosts]
         return not (await self._dns.addresses(host)).isdisjoint(frozenset[str]().union(*own))

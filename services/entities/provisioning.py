@@ -100,9 +100,15 @@ class Provisioning:
         if str(role["_id"]) not in member.get("roles", ()):
             await self._entities.change(home, MEMBERS, place, {"$addToSet": {"roles": str(role["_id"])}})
 
-    async def ensure_client(self, tenant: Tenant) -> Record:
-        """The tenant's default client."""
-        return await self._ensure(tenant, CLIENTS, {"name": DEFAULT_CLIENT}, {"name": DEFAULT_CLIENT})
+    async def ensure_client(self, tenant: Tenant, name: str = DEFAULT_CLIENT, *, id: str | None = None) -> Record:
+        """A client of the tenant: its default one, or the one of this name and id.
+
+        Raises:
+            Conflict: another client has the name.
+        """
+        if id is None:
+            return await self._ensure(tenant, CLIENTS, {"name": name}, {"name": name})
+        return await self._ensure(tenant, CLIENTS, {"_id": id}, {"_id": id, "name": name})
 
     async def end_memberships(self, tenant: Tenant) -> None:
         """Ends all memberships and invitations of the tenant's organization."""

@@ -168,6 +168,8 @@ class DatabaseProvider(DedicatedProvider):
         super().__init__(clients, credentials, pool_size=pool_size)
         self._default = default
         self._uris = {**clusters, DEFAULT: uri}
+        self.clusters = frozenset(self._uris)
+        """The names of the clusters that may be placed on."""
         self._cluster_pool_size = cluster_pool_size
 
     async def rooms(self, *, processes: int, factor: int) -> list[Room]:

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from hooks.errors import Unavailable
+from hooks.errors import BadRequest, Unavailable
 from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment
 from services.database.schema import CollectionSchema
@@ -69,6 +69,18 @@ class Placements:
         if found is None:
             raise unavailable("The app's data is kept in a way that this server does not know")
         return found
+
+    def check(self, model: str, cluster: str) -> None:
+        """Lets through where a new tenant's data may be.
+
+        Raises:
+            BadRequest: there is no such model, or it knows no such cluster.
+        """
+        if model not in self._providers:
+            raise BadRequest(f"There is no isolation model '{model}': there are {', '.join(self.models)}")
+        known: frozenset[str] | None = getattr(self._providers[model], "clusters", None)
+        if known is not None and cluster not in known:
+            raise BadRequest(f"There is no cluster '{cluster}': there are {', '.join(sorted(known))}")
 
     @asynccontextmanager
     async def handle(self, tenant: Tenant, placement: Placement | None = None) -> AsyncIterator[Handle]:

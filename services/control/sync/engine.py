@@ -50,14 +50,22 @@ class Sync:
         attempts: int = ATTEMPTS,
     ) -> None:
         """`outbox` is the journal of `isolation`."""
-        self.switches = Switches() if switches is None else switches
         self.outbox = outbox
         self.state = State(deployment, database=database, attempts=attempts)
         self.targets = Targets(deployment, database=database, control_plane=control_plane)
-        self._copies = Copies(isolation, self.targets, self.state, SyncCapability(), self.switches)
+        self._copies = Copies(isolation, self.targets, self.state, SyncCapability(), switches or Switches())
         self.mending = Mending(self._copies, PermissionSets(isolation, self._copies))
         self.runs = Runs(deployment, isolation, self.mending, self.state, self.targets, database=database)
         self.worker = SyncWorker(isolation, self.mending, outbox, self.state, self.targets, at_once=at_once)
+
+    @property
+    def switches(self) -> Switches:
+        """Which types are synced."""
+        return self._copies.switches
+
+    @switches.setter
+    def switches(self, switches: Switches) -> None:
+        self._copies.switches = switches
 
     def on_change(self, tell: Tell) -> None:
         """Has `tell` hear of every change of a copy that is made in this process."""

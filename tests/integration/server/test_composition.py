@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from types import ModuleType
 from typing import Any, get_type_hints
 
+import aiohttp
 import pytest
 
 from hooks.context import HookContext
@@ -14,13 +16,15 @@ from hooks.errors import BadRequest
 from server.backend import StartError
 from server.composition import PARTS
 from server.main import Roost
+from server.settings import SyncSettings
 from services.application import Application
 from services.composition import ALIASES, CompositionError, MultiTenancy
+from services.entities.registry import CLIENTS
 from services.tenant_hooks import Data, TenantCall
 from tests.conftest import StartRoost
 from tests.integration.control.managers import call_as, declared
-from tests.support.client import rest
-from tests.support.roost import CONTROL_PLANE
+from tests.support.client import rest, until
+from tests.support.roost import ADMIN, CONTROL_PLANE
 
 Plugin = Callable[[Callable[[Application], None]], str]
 
@@ -115,6 +119,146 @@ async def test_one_call_composes_the_parts(roosts: StartRoost, plugin: Plugin) -
     assert "login" in seen
 
 
+async def test_sync_and_base_hosts_hold_where_no_setting_says_otherwise(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1, CO-5: an option that is accepted has its effect: copies come or do not, a host means an app."""
+    composed = composing(sync={"roles": False}, subdomains={"base_hosts": ["roost.test", "127.0.0.1"]})
+    roost = await roosts(modules=(plugin(composed),))
+    assert [roost.backend.sync.switches.has(name) for name in ("roles", "role_permissions", "connections")] == [
+        False,
+        False,
+        True,
+    ]
+    plane = roost.catalogue.peek(CONTROL_PLANE)
+    assert plane is not None
+    claims = {"sub": "u", "app_id": CONTROL_PLANE, "tid": CONTROL_PLANE}
+    rights = ["create:roles", "create:resource_servers"]
+    await call_as(roost, "create", "roles", claims, rights, data={"name": "stays"})
+    await call_as(roost, "create", "resource-servers", claims, rights, data={"identifier": "urn:travels"})
+    data = roost.backend.deployment.client[roost.settings.database]
+
+    async def has_come() -> bool:
+        return await data["resource_servers"].count_documents({"app_id": "acme", "identifier": "urn:travels"}) == 1
+
+    await until(has_come)
+    assert await data["roles"].count_documents({"app_id": "acme"}) == 0
+    async with rest(roost, None) as client:
+        for host, status in (("acme.roost.test", 200), ("nobody.roost.test", 404), ("elsewhere.test", 404)):
+            assert (await client.request("GET", "/notes", headers={"Host": host})).status == status
+
+
+async def test_the_control_plane_s_own_client_is_there_from_the_first_start(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1: `client_id` is made once, is the one by which a front end comes to `/oauth/authorize`, and is its owners' then."""
+    module = plugin(composing(control_plane={"app_id": CONTROL_PLANE, "client_id": "admin-page"}))
+    roost = await roosts(modules=(module,))
+    plane = roost.catalogue.peek(CONTROL_PLANE)
+    assert plane is not None
+    callback = "https://admin.example/back"
+    async with rest(roost, CONTROL_PLANE) as http:
+        await http.login(*ADMIN)
+        assert (await http.call("get", "clients", "admin-page"))["name"] == "admin-page"
+        path = f"/oauth/authorize?client_id=admin-page&redirect_uri={callback}&prompt=none&response_type=code"
+        assert (await http.request("GET", path)).status == 400
+        await http.call("patch", "clients", "admin-page", {"callbacks": [callback], "name": "Admins"})
+        known = await http.request("GET", path)
+        assert (known.status, known.headers["Location"].split("?")[0]) == (303, callback)
+    again = await Roost.start(roost.settings.model_copy(update={"port": 0}))
+    try:
+        found = await again.people.entities.find(plane, CLIENTS, {})
+        assert [(one["_id"], one["name"], one["callbacks"]) for one in found] == [("admin-page", "admins", [callback])]
+    finally:
+        await again.stop()
+    other = roost.settings.model_copy(
+        update={"port": 0, "modules": (plugin(composing(control_plane={"client_id": "admins"})),)}
+    )
+    with pytest.raises(StartError, match="client_id"):
+        await Roost.start(other)
+
+
+async def test_extensions_run_beside_the_server(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1: they get the parts when these have started, before anybody is served, and end in the other order."""
+    told: list[str] = []
+    holder: list[Roost] = []
+
+    @asynccontextmanager
+    async def first(app: Application) -> AsyncIterator[None]:
+        assert app.jobs is not None
+        assert app.setting_values is not None
+        assert app.service("users") is not None
+        told.append("first begins")
+        yield
+        told.append("first ends")
+
+    async def second(app: Application) -> None:
+        told.append("second")
+
+    @asynccontextmanager
+    async def third(app: Application) -> AsyncIterator[None]:
+        told.append("third begins")
+        yield
+        async with aiohttp.ClientSession() as session:
+            try:
+                await session.get(f"{holder[0].url}/health")
+            except aiohttp.ClientConnectionError:
+                told.append("third ends, and nobody is served any more")
+
+    roost = await roosts(modules=(plugin(composing(extensions=[first, second, third])),))
+    holder.append(roost)
+    assert told == ["first begins", "second", "third begins"]
+    await roost.stop()
+    assert told[3:] == ["third ends, and nobody is served any more", "first ends"]
+
+
+async def test_an_extension_that_fails_ends_those_before_it(roosts: StartRoost, plugin: Plugin) -> None:
+    """CO-1, CO-5: the start stops, and nothing of it is left running."""
+    told: list[str] = []
+
+    @asynccontextmanager
+    async def first(app: Application) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            told.append("first ends")
+
+    async def broken(app: Application) -> None:
+        raise LookupError("no such exchange")
+
+    roost = await roosts()
+    settings = roost.settings.model_copy(
+        update={"port": 0, "modules": (plugin(composing(extensions=[first, broken])),)}
+    )
+    with pytest.raises(StartError, match=r"broken: no such exchange"):
+        await Roost.start(settings)
+    assert told == ["first ends"]
+
+
+@pytest.mark.parametrize(
+    ("place", "sentence"),
+    [
+        ({"model": "database", "cluster": "nowhere"}, "There is no cluster 'nowhere': there are default"),
+        ("elsewhere", "There is no isolation model 'elsewhere'"),
+    ],
+    ids=str,
+)
+async def test_an_app_is_not_made_where_there_is_no_place(
+    roosts: StartRoost, plugin: Plugin, place: Any, sentence: str
+) -> None:
+    """CO-1, CO-5, DB-3: what `get_placement` or a declaration names that there is not is refused before anything is kept."""
+
+    async def choose(call: TenantCall, data: Data) -> Any:
+        return place if call.app_id == "initech" else None
+
+    roost = await roosts(modules=(plugin(composing(get_placement=choose)),))
+    lifecycle = roost.backend.control.lifecycle
+    with pytest.raises(BadRequest) as refused:
+        await lifecycle.create(declared("initech"))
+    assert sentence in f"{refused.value.message} {refused.value.errors}"
+    assert await roost.backend.tenants.get("initech") is None
+    if isinstance(place, dict):
+        with pytest.raises(BadRequest, match="no cluster"):
+            await lifecycle.create(declared("hooli", placement=place))
+    assert (await lifecycle.create(declared("hooli"))).state == "succeeded"
+
+
 async def granted(roost: Roost) -> list[str]:
     """What the role `tenant-admin` holds."""
     data = roost.backend.deployment.client[roost.settings.database]["role_permissions"]
@@ -134,9 +278,17 @@ async def nothing(*arguments: Any) -> None: ...
 
 REFUSED: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
     ({"placement": 1}, {}, "'placement' is no option of multi_tenancy: there are control_plane, "),
-    ({"extensions": {}}, {}, "'extensions' is no option"),
+    ({"extensions": {}}, {}, "must be a list of functions"),
+    ({"extensions": [5]}, {}, "must be a list of functions"),
+    ({"extensions": [lambda app: 5]}, {}, "must be async"),
+    ({"extensions": [lambda app: 1 / 0]}, {}, "division by zero"),
+    ({"control_plane": {"app_id": "other"}}, {}, "ROOST_CONTROL_PLANE is 'control_plane', not 'other'"),
+    ({"control_plane": {"client": "x"}}, {}, "'client' is unknown: there are app_id and client_id"),
+    ({"control_plane": {"client_id": "Admin Page"}}, {}, "client_id must be"),
     ({"control_plane": "other"}, {}, "ROOST_CONTROL_PLANE is 'control_plane', not 'other'"),
-    ({"sync": False}, {}, "ROOST_SYNC has resource_servers on"),
+    ({"sync": False}, {"sync": SyncSettings.model_validate({})}, "ROOST_SYNC has resource_servers on"),
+    ({"sync": {"roles": False, "role_permissions": True}}, {}, "without roles, role_permissions are off"),
+    ({"sync": {"roles": None}}, {}, "roles must be True or False"),
     ({"sync": {"users": True}}, {}, "'users' is no type: there are resource_servers, roles"),
     ({"default_permissions": ["create:tenants"]}, {}, "must be some of"),
     (
@@ -153,6 +305,8 @@ REFUSED: tuple[tuple[dict[str, Any], dict[str, Any], str], ...] = (
     ({"inheritance": {"includes": []}}, {}, "includes"),
     ({"inheritance": {"transforms": {"links": "nothing"}}}, {}, "there is no transform 'nothing'"),
     ({"subdomains": {}}, {}, "set ROOST_BASE_HOSTS"),
+    ({"subdomains": {"base_hosts": ["not a host"]}}, {}, "'not a host' is no host"),
+    ({"subdomains": {"base_hosts": "a.test"}}, {}, "must be several hosts"),
     ({"subdomains": {"base_hosts": ["a.test"]}}, {"base_hosts": ("b.test",)}, "ROOST_BASE_HOSTS is 'b.test'"),
     ({"subdomains": {"hosts": []}}, {"base_hosts": ("b.test",)}, "'hosts' is unknown"),
 )
