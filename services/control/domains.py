@@ -118,7 +118,10 @@ class Domains:
         is_taking = record["state"] not in SERVED and change["$set"]["state"] in SERVED
         try:
             if is_taking:
-                # Whoever proves it ends the quarantine that another one's removal has left.
+                # Whoever proves it ends the quarantine that another one's removal, or deletion, has left.
+                await self._documents.delete_many(
+                    {"host": record["host"], "state": REMOVED, "app_id": {"$exists": False}}
+                )
                 await self._documents.update_many(
                     {"host": record["host"], "state": REMOVED, "app_id": {"$ne": record["app_id"]}},
                     {"$unset": {"held": "", "next_check": ""}},
@@ -153,12 +156,14 @@ class Domains:
         return {**record, "state": REMOVED}
 
     async def remove_all(self, app_id: str) -> None:
-        """Ends all claims of a tenant that is deleted; what it held stays held as after any removal."""
-        proved = {"app_id": app_id, "held": True}
+        """Ends all claims of a tenant that is deleted. What it held stays held as after any removal, in nobody's name: of such
+        a host nothing is kept but the host (CP-28).
+        """
+        quarantine = {"state": REMOVED, "held": True, "next_check": datetime.now(UTC) + RECHECK}
         try:
             await self._documents.delete_many({"app_id": app_id, "held": {"$ne": True}})
             await self._documents.update_many(
-                proved, {"$set": {"state": REMOVED, "next_check": datetime.now(UTC) + RECHECK}}
+                {"app_id": app_id}, [{"$replaceWith": {"_id": "$_id", "host": "$host", **quarantine}}]
             )
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error

@@ -14,6 +14,8 @@ from typing import Any, Final
 from hooks.errors import Forbidden
 from hooks.tenancy import FIELD
 from hooks.tenant import Tenant
+from services.control.domains import COLLECTION as DOMAINS
+from services.control.domains import Domains
 from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -23,7 +25,7 @@ from services.placement.shared import BATCH, collections, empty
 CONTROL_FIELDS: Final[Mapping[str, str]] = {
     "tenant_secrets": "_id.app_id",
     "signing_keys": "app_id",
-    "domains": "app_id",
+    DOMAINS: "app_id",
     "connection_slots": "_id",
     "sync_state": "target",
     "rate_buckets": "_id.app_id",
@@ -66,6 +68,7 @@ class Purge:
     def __init__(self, deployment: Deployment, placements: Placements, *, database: str) -> None:
         self._deployment = deployment
         self._placements = placements
+        self._domains = Domains(deployment, database=database)
         self._control = control_database(database)
 
     async def collections(self, tenant: Tenant) -> list[str]:
@@ -97,7 +100,11 @@ class Purge:
         database = self._deployment.client[self._control]
         try:
             for name in names or CONTROL_FIELDS:
-                await database[name].delete_many({CONTROL_FIELDS[name]: tenant.id})
+                if name == DOMAINS:
+                    # Their hosts stay in quarantine, in nobody's name (SD-7).
+                    await self._domains.remove_all(tenant.id)
+                else:
+                    await database[name].delete_many({CONTROL_FIELDS[name]: tenant.id})
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 

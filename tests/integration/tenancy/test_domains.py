@@ -322,19 +322,51 @@ async def test_only_so_many_domains_are_claimed(roost: Roost) -> None:
     assert (page["total"], page["limit"], len(page["data"])) == (100, 10, 10)
 
 
-async def test_all_domains_of_an_app_that_is_deleted_go(roost: Roost, dns: NameServer) -> None:
-    """SD-7: tenant delete removes its domains."""
+async def test_hosts_of_an_app_that_is_deleted_go_into_quarantine(roost: Roost, dns: NameServer) -> None:
+    """SD-7, CP-28: they serve nobody, stay held like removed ones, and nothing there carries the app's id any more."""
     claimed = await called(roost, "acme", "create", data={"host": HOST})
     publish(dns, claimed)
     await called(roost, "acme", "verify", data={"_id": claimed["_id"]})
     await called(roost, "acme", "create", data={"host": "two.acme.example"})
     await until(lambda: is_served(roost))
-    await roost.backend.domains.remove_all("acme")
-    assert (await called(roost, "acme", "find"))["total"] == 0
+    lifecycle = roost.backend.control.lifecycle
+    operation = await lifecycle.settle((await lifecycle.delete("acme")).id)
+    assert operation.state == "succeeded", operation.error
+    documents = roost.backend.deployment.client[f"{roost.settings.database}_control"]["domains"]
+    (left,) = [one async for one in documents.find({})]
+    assert {name: left[name] for name in left if name not in ("_id", "next_check")} == {
+        "host": HOST,
+        "state": "removed",
+        "held": True,
+    }
+    assert await status(roost) == 404
+    # Its DNS still leads here, so it stays nobody's until somebody proves it.
+    later = datetime.now(UTC) + RECHECK + timedelta(minutes=1)
+    assert await roost.entrance.verification.review(later) == 1
+    assert await documents.count_documents({"host": HOST, "held": True}) == 1
+    taken = await called(roost, "globex", "create", data={"host": HOST})
+    assert (await called(roost, "globex", "verify", data={"_id": taken["_id"]}))["state"] == "pending"
+    publish(dns, taken)
+    assert (await called(roost, "globex", "verify", data={"_id": taken["_id"]}))["state"] == "active"
+    assert [one["app_id"] async for one in documents.find({"host": HOST})] == ["globex"]
+    await until(lambda: is_served(roost, by="globex"))
 
-    async def is_gone() -> bool:
-        return not await is_served(roost)
 
-    await until(is_gone)
-    with pytest.raises(NotFound):
-        await called(roost, "acme", "get", id=claimed["_id"])
+async def test_the_quarantine_of_a_deleted_app_s_host_ends_when_it_leads_elsewhere(
+    roost: Roost, dns: NameServer
+) -> None:
+    """SD-7, CP-25: of two apps after each other, too; a deletion that is done again changes nothing."""
+    documents = roost.backend.deployment.client[f"{roost.settings.database}_control"]["domains"]
+    for app in ("acme", "globex"):
+        claimed = await called(roost, app, "create", data={"host": HOST})
+        publish(dns, claimed)
+        assert (await called(roost, app, "verify", data={"_id": claimed["_id"]}))["state"] == "active"
+        for _ in range(2):
+            await roost.backend.domains.remove_all(app)
+        assert await documents.count_documents({"host": HOST}) == 1
+        assert (await called(roost, app, "find"))["total"] == 0
+        with pytest.raises(NotFound):
+            await called(roost, app, "get", id=claimed["_id"])
+    dns.zone[HOST, "A"] = [THEIRS]
+    assert await roost.entrance.verification.review(datetime.now(UTC) + RECHECK + timedelta(minutes=1)) == 1
+    assert await documents.count_documents({}) == 0
