@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,7 +13,9 @@ import aiohttp
 import pytest
 import socketio
 from pymongo.monitoring import CommandListener, CommandStartedEvent
+from yarl import URL
 
+from server.connection import Connection
 from server.main import Roost
 from server.settings import SettingsError, load
 from services.declaration import parse
@@ -20,6 +23,7 @@ from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.server.command import Server, environment, serving
 from tests.support.client import Client, connect, handshake, rest, until
+from tests.support.raw_socket import RawSocket
 from tests.support.roost import TWO_APPS, settings_for
 from tests.support.tripwire import Tripwire
 
@@ -189,6 +193,53 @@ async def test_a_socket_that_changes_its_transport_counts_once(roost: Roost) -> 
         assert await client.call("find", "notes", {}) == []
         assert await roost.slots.total("acme") == 1
         assert await refused(roost) is not None
+
+
+async def test_a_client_that_loses_its_connection_and_comes_back_with_its_session_counts_once(roost: Roost) -> None:
+    """TC-9: a poll was broken off without a word; who comes back by the session has it ended, and its place is free at once."""
+    await configure(roost, limits={"max_concurrent_connections": 1})
+    url = URL(f"{roost.url}/socket.io/?EIO=4&transport=polling&appId=acme")
+    async with aiohttp.ClientSession() as http:
+        for _ in range(3):
+            async with http.get(url) as response:
+                sid = json.loads((await response.text())[1:])["sid"]
+            own = url.update_query(sid=sid)
+            async with http.post(own, data="40") as response:
+                assert response.status == 200
+            async with http.get(own) as response:
+                assert (await response.text()).startswith("40{"), "the place of the one before is free"
+            (connection,) = roost.connections.of("acme")
+            _, writer = await asyncio.open_connection(own.host, own.port)
+            writer.write(f"GET {own.raw_path_qs} HTTP/1.1\r\nHost: {own.authority}\r\n\r\n".encode())
+            await until(partial(_is_polled, connection))
+            writer.transport.abort()
+            assert await roost.slots.total("acme") == 1
+            assert await refused(roost) is not None
+            async with http.get(own) as response:
+                assert response.status == 400
+            await until(partial(_has_total, roost, 0))
+
+
+def _is_polled(connection: Connection) -> bool:
+    """Whether a poll of the connection is waiting."""
+    carrier: Any = connection.socket.carrier
+    return carrier._waiter is not None
+
+
+async def test_a_socket_whose_transport_is_gone_leaves_its_place_to_the_one_that_comes_back(roost: Roost) -> None:
+    """TC-9: a websocket has no session to come back with; its end frees the place, also without a closing handshake."""
+    await configure(roost, limits={"max_concurrent_connections": 1})
+    for _ in range(3):
+        socket = await RawSocket.join(roost.port, x_app_id="acme")
+        assert await roost.slots.total("acme") == 1
+        assert await refused(roost) is not None
+        await socket.abort()
+
+        async def is_free() -> bool:
+            return await roost.slots.total("acme") == 0
+
+        await until(is_free)
+    assert await refused(roost) is None
 
 
 async def test_nothing_is_counted_where_there_is_no_limit(mongod: str) -> None:
