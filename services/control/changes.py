@@ -97,6 +97,7 @@ class Changes:
         self._listener: Listener | None = None
         self._review: Review | None = None
         self._streams: dict[tuple[str, ...], _Stream] = {}
+        self._watching = False
         self._waiting: dict[str, dict[Change | None, None]] = {}
         """By tenant, in their order; None stands for too many."""
         self._telling: set[asyncio.Task[None]] = set()
@@ -104,10 +105,12 @@ class Changes:
     async def start(self, listener: Listener, review: Review) -> None:
         """Begins to watch. `review` is called when changes may have been missed: then everything is to be looked at."""
         self._listener, self._review = listener, review
+        self._watching = True
         self._begin(("shared",), _Source(self._shared))
 
     async def stop(self) -> None:
-        """Ends the watch."""
+        """Ends the watch. Who still connects begins none that nobody would end."""
+        self._watching = False
         for task in [*(stream.task for stream in self._streams.values()), *self._telling]:
             await end(task)
         self._streams.clear()
@@ -115,7 +118,7 @@ class Changes:
     async def follow(self, tenant: Tenant) -> None:
         """A tenant is in use here: returns when changes of its records are heard, or cannot be just now."""
         placement = self._home(tenant.id) or tenant.placement
-        if placement.model == "shared" or self._placements is None or self._review is None:
+        if placement.model == "shared" or self._placements is None or not self._watching:
             return
         key: tuple[str, ...]
         if placement.model == "database":

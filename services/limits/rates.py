@@ -2,7 +2,8 @@
 
 A call that finds a token here costs no query. A node takes tokens for about a quarter of a second at a time, so that all nodes
 together never let more through than the bucket has; what a node has taken and does not use is the error, at most that batch.
-Where a bucket is empty, calls are refused here until it has the next token.
+Where a bucket is empty, calls are refused here until it has a batch again, or half of its capacity if that is less: asking for
+each token alone would take the database more time than the calls do, and a bucket that is asked too late runs over.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ class Rates:
         now = self._clock()
         if bucket.tokens >= 1:
             bucket.tokens -= cost
-            if bucket.tokens < _batch(bucket.rate) / 2 and _batch(bucket.rate) > 1:
+            if bucket.tokens < _batch(bucket.rate) / 2 and _batch(bucket.rate) > 1 and bucket.empty_until <= now:
                 self._fetch(app_id, kind, subject, bucket)
             return True
         if bucket.empty_until > now:
@@ -127,15 +128,15 @@ class Rates:
 
     async def _load(self, app_id: str, kind: str, subject: str, bucket: _Bucket) -> None:
         try:
-            owed = max(0, -math.floor(bucket.tokens))
-            grant = await self._store.take(app_id, kind, subject, bucket.rate, _batch(bucket.rate) + owed)
+            wanted = _batch(bucket.rate) + max(0, -math.floor(bucket.tokens))
+            grant = await self._store.take(app_id, kind, subject, bucket.rate, wanted)
         except FeathersError as error:
             self._go_blind(bucket, error)
             return
         bucket.blind_since = None
         bucket.tokens += grant.tokens
-        if bucket.tokens < 1:
-            bucket.empty_until = self._clock() + max(grant.wait, _until_next(bucket))
+        if bucket.tokens < 1 or grant.tokens < wanted:
+            bucket.empty_until = self._clock() + max(grant.wait, _until_next(bucket)) + _until_batch(bucket.rate)
 
     def _go_blind(self, bucket: _Bucket, error: FeathersError) -> None:
         """Nobody can be asked: a rate protects the server, so calls go on at the rate, counted here alone."""
@@ -159,6 +160,11 @@ class Rates:
 def _until_next(bucket: _Bucket) -> float:
     """Seconds until a bucket has its next token; never so few that a clock would not see them."""
     return max(0.001, (1 - bucket.tokens) / bucket.rate.per_second)
+
+
+def _until_batch(rate: Rate) -> float:
+    """Seconds from the next token of an empty bucket until it is worth a query."""
+    return (min(_batch(rate), max(1, rate.limit // 2)) - 1) / rate.per_second
 
 
 def _batch(rate: Rate) -> int:

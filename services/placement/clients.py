@@ -75,6 +75,10 @@ class Clients:
         """The clients that are open, the least recently used first."""
         return (*self._open,)
 
+    def opened(self, key: str) -> Deployment:
+        """The deployment of a client that is open, as long as nobody closes it."""
+        return self._open[key].deployment
+
     @asynccontextmanager
     async def lease(self, address: Address) -> AsyncIterator[Deployment]:
         """The open deployment of an address, which stays open until the block ends.

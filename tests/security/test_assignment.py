@@ -10,6 +10,7 @@ import pytest_asyncio
 
 from server.main import Roost
 from tests.support.client import PASSWORD, Caller, CallError, Client, Rest, connect, fresh, outcome, rest
+from tests.support.placed import database_of
 from tests.support.roost import start_roost
 from tests.support.tripwire import Tripwire
 
@@ -89,7 +90,7 @@ def spellings(field: str) -> list[dict[str, Any]]:
 
 async def everything(roost: Roost, collection: str) -> list[dict[str, Any]]:
     """The app's records as the database has them; there are none of an app that a client has thought of."""
-    records = roost.backend.deployment.client[roost.settings.database][collection]
+    records = database_of(roost)[collection]
     assert await records.find_one({"app_id": VALUE}) is None
     return [record async for record in records.find({"app_id": "acme"}, sort=[("_id", 1)])]
 

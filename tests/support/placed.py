@@ -74,3 +74,15 @@ async def raw(roost: Roost, app_id: str) -> AsyncIterator[Any]:
     assert tenant is not None
     async with roost.backend.placements.administer(tenant) as handle:
         yield handle.raw
+
+
+def database_of(roost: Roost, app_id: str = "acme") -> Any:
+    """The driver's own database in which the records of a served app are: to look at what no service shows."""
+    tenant = roost.catalogue.peek(app_id)
+    assert tenant is not None
+    placement, clients = tenant.placement, roost.backend.clients
+    if placement.model == "shared":
+        return roost.backend.deployment.client[placement.database]
+    prefix = placement.cluster if placement.credentials_ref is None else f"{app_id}/{placement.credentials_ref}/"
+    (key,) = [key for key in clients.keys if key.startswith(prefix)]
+    return clients.opened(key).client[placement.database]

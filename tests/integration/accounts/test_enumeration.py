@@ -19,6 +19,7 @@ from tests.integration.accounts.people import ADA, APPS, BOB, EVE, NEW, Mailbox,
 from tests.integration.authentication.clients import PASSWORD, stored, tenant_of
 from tests.support.client import connect, rest
 from tests.support.jobs import mailed
+from tests.support.placed import database_of
 from tests.support.samples import alike, measure
 
 UNSEEN = 0.00005
@@ -82,7 +83,7 @@ async def test_of_ten_sign_ups_at_once_all_answer_alike_and_one_is(roost: Roost)
     answers = await asyncio.gather(*(Person(roost, "shy").sign_up(ADA) for _ in range(10)))
     assert len({str(answer["_id"]) for answer in answers}) == 10
     assert {tuple(answer) for answer in answers} == {("_id", "email")}
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost, "shy")
     assert await database["users"].count_documents({"app_id": "shy"}) == 1
 
 

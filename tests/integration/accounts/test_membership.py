@@ -12,6 +12,7 @@ from hooks.errors import BadRequest, Conflict, NotAuthenticated
 from server.main import Roost
 from tests.integration.accounts.people import ADA, BOB, INVALID, NEW, Mailbox, Person, can_log_in
 from tests.integration.authentication.clients import PASSWORD, stored, tenant_of
+from tests.support.placed import database_of
 
 
 async def admin_of(roost: Roost, app: str, name: str) -> Person:
@@ -81,7 +82,7 @@ async def test_of_fifty_acceptances_at_once_one_succeeds(roost: Roost, mailbox: 
     ]
     answers = await asyncio.gather(*tries, return_exceptions=True)
     assert sum(isinstance(answer, dict) for answer in answers) == 1
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost, "named")
     assert await database["users"].count_documents({"app_id": "named"}) == 2
 
 
@@ -116,7 +117,7 @@ async def test_an_account_goes_with_all_that_belongs_to_it(roost: Roost, mailbox
     with pytest.raises(NotAuthenticated):
         await ada.call("users", "find")
     assert not await can_log_in(roost, "mailed", ADA)
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost, "named")
     assert await database["users"].count_documents({"app_id": "mailed"}) == 0
     assert await database["sessions"].count_documents({"app_id": "mailed"}) == 0
     assert await database["account_tokens"].count_documents({"app_id": "mailed", "kind": "verify"}) == 0

@@ -12,6 +12,7 @@ from server.main import Roost
 from services.accounts.tokens import LIFETIMES
 from tests.integration.accounts.people import ADA, BOB, INVALID, NEW, Mailbox, Person, can_log_in
 from tests.integration.authentication.clients import PASSWORD, stored, tenant_of
+from tests.support.placed import database_of
 
 NOW = {"action": "reset", "status": "done"}
 
@@ -86,7 +87,7 @@ async def test_every_change_of_the_password_makes_links_void(roost: Roost, mailb
     await ada.ask("change-email-request", email=BOB, currentPassword=PASSWORD)
     letters = await mailbox.news()
     assert sorted(letter.to for letter in letters) == [ADA, ADA, BOB]
-    kept = roost.backend.deployment.client[roost.settings.database]["account_tokens"]
+    kept = database_of(roost, "mailed")["account_tokens"]
     live = {"app_id": "mailed", "kind": {"$in": [*LIFETIMES]}}
     assert await kept.count_documents(live) == 3
     await ada.call("users", "patch", ada.id, {"password": NEW})
@@ -103,7 +104,7 @@ async def test_a_link_that_was_put_away_before_the_change_is_void_too(
     """A token is bound to password and address of its owner: a copy of its record that comes back does not count."""
     await Person(roost, "mailed").ask("reset-request", email=ADA)
     token = (await mailbox.one()).token
-    records = roost.backend.deployment.client[roost.settings.database]["account_tokens"]
+    records = database_of(roost, "mailed")["account_tokens"]
     copy = await records.find_one({"app_id": "mailed", "kind": "reset"})
     assert copy is not None
     await ada.call("users", "patch", ada.id, change)
@@ -162,7 +163,7 @@ async def test_where_people_have_names_mails_go_to_their_address(roost: Roost, m
 async def test_nothing_secret_is_kept_or_told(roost: Roost, mailbox: Mailbox, ada: Person) -> None:
     await Person(roost, "mailed").ask("reset-request", email=ADA)
     token = (await mailbox.one()).token
-    records = roost.backend.deployment.client[roost.settings.database]["account_tokens"]
+    records = database_of(roost, "mailed")["account_tokens"]
     kept = [record async for record in records.find({"app_id": "mailed"})]
     assert len(kept) == 2
     assert token not in str(kept)

@@ -11,6 +11,7 @@ from hooks.errors import BadRequest, Conflict, Timeout, Unavailable
 from server.main import Roost
 from services.accounts.tokens import COLLECTION, LIFETIMES, PER_HOUR, AccountTokens, InvalidToken, Purpose
 from tests.integration.authentication.clients import tenant_of
+from tests.support.placed import database_of
 
 
 class Clock:
@@ -119,7 +120,7 @@ async def test_mails_are_counted_by_kind_and_subject(roost: Roost, tokens: Accou
 async def test_the_note_of_a_mail_is_no_token(roost: Roost, tokens: AccountTokens) -> None:
     tenant = await tenant_of(roost, "named")
     await tokens.may_mail(tenant, "reset", "mail:a")
-    records = roost.backend.deployment.client[roost.settings.database][COLLECTION]
+    records = database_of(roost, "named")[COLLECTION]
     note = await records.find_one({"app_id": "named"})
     assert note is not None
     for purpose in LIFETIMES:
@@ -129,6 +130,6 @@ async def test_the_note_of_a_mail_is_no_token(roost: Roost, tokens: AccountToken
 
 
 async def test_the_database_forgets_what_has_expired(roost: Roost) -> None:
-    indexes = await roost.backend.deployment.client[roost.settings.database][COLLECTION].index_information()
+    indexes = await database_of(roost, "named")[COLLECTION].index_information()
     (expiring,) = [index for index in indexes.values() if "expireAfterSeconds" in index]
     assert (expiring["key"], expiring["expireAfterSeconds"]) == ([("expires_at", 1)], 0)

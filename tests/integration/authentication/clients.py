@@ -7,6 +7,7 @@ from typing import Any
 from hooks.context import Params, Record
 from hooks.tenant import Tenant
 from server.main import Roost
+from tests.support.placed import database_of
 
 PASSWORD = "correct horse"
 
@@ -48,7 +49,7 @@ async def tenant_of(roost: Roost, id: str) -> Tenant:
 
 async def stored(roost: Roost, tenant: str, name_key: str) -> Record:
     """The user as the database has it."""
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost, tenant)
     found: Record | None = await database["users"].find_one({"app_id": tenant, "username_key": name_key})
     assert found is not None
     return found

@@ -9,6 +9,7 @@ import pytest
 from server.main import Roost
 from tests.integration.authentication.people import is_in, log_in, refresh, refused, sign_up, status
 from tests.support.client import PASSWORD, connect, fresh, rest
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -34,7 +35,7 @@ async def test_a_tenant_that_does_not_list_it_makes_no_anonymous_users(served: R
             401,
             "Invalid authentication information (strategy not allowed in authStrategies)",
         )
-        users = served.backend.deployment.client[served.settings.database]["users"]
+        users = database_of(served)["users"]
         assert await users.count_documents({"app_id": "globex", "anonymous": True}) == 0
 
 

@@ -13,6 +13,7 @@ from services.api_keys import ADMIN
 from services.users import grant
 from tests.integration.authentication.people import is_in, is_out, log_in, refused, sign_up, tenant_of
 from tests.support.client import Rest, connect, fresh, rest, until
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -72,7 +73,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_hash(served: Roost, admin: str)
         _, tenant, id, secret = made["key"].split("_")
         assert (made["key"][:8], tenant, id, len(secret)) == ("rk_acme_", "acme", made["_id"], 64)
         assert (made["name"], made["scopes"], made["last_use"]) == ("Shop", ["notes:find"], None)
-        keys = served.backend.deployment.client[served.settings.database]["api_keys"]
+        keys = database_of(served)["api_keys"]
         stored = await keys.find_one({"_id": {"a": "acme", "i": id}})
         assert stored is not None
         assert secret not in str(stored)
@@ -175,7 +176,7 @@ async def test_a_key_expires_in_place(served: Roost, admin: str) -> None:
         [connection] = served.connections.of_user("acme", f"key:{made['_id']}")
         assert connection.expiry is not None
         assert (await http.request("GET", "/notes")).status == 200
-        keys = served.backend.deployment.client[served.settings.database]["api_keys"]
+        keys = database_of(served)["api_keys"]
         past = {"$set": {"expires_at": datetime.now(UTC)}}
         await keys.update_one({"_id": {"a": "acme", "i": made["_id"]}}, past)
         served.people.api_keys._recent.drop(("acme", made["_id"]))
@@ -230,7 +231,7 @@ async def test_a_key_of_another_app_is_unknown(served: Roost, admin: str) -> Non
     made = await make_key(served, admin, "*")
     async with rest(served, "globex", **{"X-Api-Key": made["key"]}) as http:
         assert (await http.request("GET", "/notes")).json == INVALID
-        keys = served.backend.deployment.client[served.settings.database]["api_keys"]
+        keys = database_of(served)["api_keys"]
         stored = await keys.find_one({"_id": {"a": "acme", "i": made["_id"]}}) or {}
         await keys.insert_one({**stored, "_id": {"a": "globex", "i": made["_id"]}, "app_id": "globex"})
         assert (await http.request("GET", "/notes")).json == INVALID, "even where its record was copied to"

@@ -13,6 +13,7 @@ from tests.conftest import StartRoost
 from tests.integration.authentication.people import tenant_of
 from tests.integration.server.command import environment, run
 from tests.support.client import Caller, CallError, connect, fresh, outcome, rest
+from tests.support.placed import database_of
 from tests.support.roost import TWO_APPS
 
 CANARY = "canary-7f3a-secret"
@@ -85,7 +86,7 @@ async def test_accounts_and_keys_leave_entries_without_secrets(roosts: StartRoos
 
 
 def _stored(roost: Roost) -> Any:
-    return roost.backend.deployment.client[roost.settings.database]["audit_log"]
+    return database_of(roost)["audit_log"]
 
 
 async def test_admins_read_it_and_nobody_writes_it(roosts: StartRoost) -> None:
@@ -193,7 +194,7 @@ async def test_what_operators_do_is_there_for_the_app_to_see(mongod: str, roosts
 
 async def test_a_database_that_is_gone_delays_no_sign_in(roosts: StartRoost) -> None:
     roost = await roosts(APPS)
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost)
     # Nothing gets into the collection any more, as if the disk were full for it alone.
     await database.command({"collMod": "audit_log", "validator": {"never": True}, "validationAction": "error"})
     async with connect(roost, "acme") as ada:

@@ -13,6 +13,7 @@ from services.authentication.ledger import MOST_LISTED
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import OPEN, bearer, is_out, log_in, refused, sign_up, tenant_of
 from tests.support.client import connect, fresh, outcome, rest
+from tests.support.placed import database_of
 
 
 async def test_keys_that_are_made_at_once_are_no_more_than_allowed(roosts: StartRoost) -> None:
@@ -25,7 +26,7 @@ async def test_keys_that_are_made_at_once_are_no_more_than_allowed(roosts: Start
     )
     assert {type(one) for one in made} <= {dict, BadRequest}
     assert sum(isinstance(one, BadRequest) for one in made) >= 20
-    keys = roost.backend.deployment.client[roost.settings.database]["api_keys"]
+    keys = database_of(roost)["api_keys"]
     kept = await keys.count_documents({"app_id": "acme"})
     assert kept == MOST_KEYS - 10 + sum(isinstance(one, dict) for one in made)
     assert kept <= MOST_KEYS
@@ -66,7 +67,7 @@ async def test_a9_however_many_sessions_there_are_all_of_them_end(roosts: StartR
     async with connect(roost, "acme") as old, connect(roost, "acme") as desk, rest(roost, "acme") as http:
         name, user = await sign_up(http)
         first = await log_in(old, name)
-        sessions = roost.backend.deployment.client[roost.settings.database]["sessions"]
+        sessions = database_of(roost)["sessions"]
         one = await sessions.find_one({"app_id": "acme"})
         assert one is not None
         await sessions.insert_many(

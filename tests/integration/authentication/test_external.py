@@ -20,6 +20,7 @@ from services.authentication.identities import Identities
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import is_in, refresh, refused, sign_up, status, tenant_of
 from tests.support.client import Rest, connect, rest
+from tests.support.placed import database_of
 from tests.unit.authentication.provider import AUDIENCE, EC_JWK, ISSUER, JWKS, RSA_JWK, claims, sign
 
 
@@ -92,7 +93,7 @@ async def test_a_subject_becomes_one_user(trusting: Roost) -> None:
         assert (await refresh(http, again["refreshToken"]))["user"] == first["user"]
         other = await log_in(http, sub="bob")
         assert other["user"]["_id"] != first["user"]["_id"]
-        identities = trusting.backend.deployment.client[trusting.settings.database]["identities"]
+        identities = database_of(trusting)["identities"]
         assert await identities.count_documents({"app_id": "acme"}) == 2
 
 
@@ -100,7 +101,7 @@ async def test_many_first_logins_at_once_make_one_user(trusting: Roost) -> None:
     async with rest(trusting, "acme") as http:
         answers = await asyncio.gather(*(log_in(http) for _ in range(20)))
         assert len({answer["user"]["_id"] for answer in answers}) == 1
-        users = trusting.backend.deployment.client[trusting.settings.database]["users"]
+        users = database_of(trusting)["users"]
         assert await users.count_documents({"app_id": "acme"}) == 1
 
 
@@ -125,7 +126,7 @@ async def test_a_removed_user_is_a_new_one_at_the_next_login(trusting: Roost) ->
 async def test_a_user_that_was_lost_half_way_is_made_at_the_next_login(trusting: Roost) -> None:
     async with rest(trusting, "acme") as http:
         first = await log_in(http)
-        users = trusting.backend.deployment.client[trusting.settings.database]["users"]
+        users = database_of(trusting)["users"]
         await users.delete_one({"app_id": "acme"})
         assert (await log_in(http))["user"] == first["user"]
 
@@ -135,7 +136,7 @@ async def test_a_bad_token_is_401_and_makes_nobody(trusting: Roost) -> None:
         for token in (None, "", "a.b.c", sign(claims(time.time(), tid="globex")), sign(claims(time.time() - 3600))):
             error = await refused(http, "create", "authentication", by_token(token))
             assert (error.code, error.message) == (401, "invalid token")
-        users = trusting.backend.deployment.client[trusting.settings.database]["users"]
+        users = database_of(trusting)["users"]
         assert await users.count_documents({"app_id": "acme"}) == 0
         assert await status(http, {"accessToken": sign(claims(time.time()))}) == 401, "it logs in, it is no login"
 

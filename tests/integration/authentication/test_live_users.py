@@ -17,6 +17,7 @@ from tests.conftest import StartRoost
 from tests.integration.authentication.people import OPEN, is_in, is_out, log_in, sign_up, tenant_of
 from tests.integration.server.command import environment, run
 from tests.support.client import connect, fresh, rest, until
+from tests.support.placed import database_of
 
 
 def live_user(roost: Roost, user_id: str) -> Record:
@@ -96,7 +97,7 @@ async def test_what_is_no_permission_is_not_granted(roosts: StartRoost) -> None:
 
 async def test_a_change_behind_the_servers_back_reaches_the_connection(roosts: StartRoost) -> None:
     roost = await roosts(OPEN)
-    users = roost.backend.deployment.client[roost.settings.database]["users"]
+    users = database_of(roost)["users"]
     async with connect(roost, "acme") as ada, connect(roost, "acme") as bob:
         user = await ada.sign_up(fresh())
         await bob.sign_up(fresh())

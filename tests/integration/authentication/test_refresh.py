@@ -23,6 +23,7 @@ from tests.integration.authentication.people import (
     status,
 )
 from tests.support.client import CallError, connect, outcome, rest, until
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -157,7 +158,7 @@ async def test_a_session_that_was_copied_to_another_app_does_not_refresh_there(s
         name, _ = await sign_up(http)
         _, user = await sign_up(elsewhere, name)
         answer = await log_in(http, name, refresh=True)
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         id = answer["authentication"]["payload"]["sid"]
         stored = await sessions.find_one({"_id": {"a": "acme", "i": id}}) or {}
         copy = {**stored, "_id": {"a": "globex", "i": id}, "app_id": "globex", "user_id": user["_id"]}
@@ -181,7 +182,7 @@ async def test_one_that_was_not_used_for_too_long_has_expired(served: Roost) -> 
     async with rest(served, "acme") as http:
         name, _ = await sign_up(http)
         answer = await log_in(http, name, refresh=True)
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         key = {"_id": {"a": "acme", "i": answer["authentication"]["payload"]["sid"]}}
         stored = await sessions.find_one(key) or {}
         assert abs((stored["expires_at"] - stored["created_at"]).total_seconds() - 30 * 86_400) < 1
@@ -194,7 +195,7 @@ async def test_use_lengthens_a_session_and_counts_its_generations(served: Roost)
     async with rest(served, "acme") as http:
         name, _ = await sign_up(http)
         answer = await log_in(http, name, refresh=True)
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         key = {"_id": {"a": "acme", "i": answer["authentication"]["payload"]["sid"]}}
         before = await sessions.find_one(key) or {}
         await refresh(http, answer["refreshToken"])
@@ -205,7 +206,7 @@ async def test_use_lengthens_a_session_and_counts_its_generations(served: Roost)
 
 
 async def test_the_database_forgets_what_has_expired(served: Roost) -> None:
-    indexes = await served.backend.deployment.client[served.settings.database]["sessions"].index_information()
+    indexes = await database_of(served)["sessions"].index_information()
     [expiry] = [index for index in indexes.values() if "expireAfterSeconds" in index]
     assert (expiry["key"], expiry["expireAfterSeconds"]) == ([("expires_at", 1)], 0)
 

@@ -12,6 +12,7 @@ from services.users import grant
 from tests.conftest import StartRoost
 from tests.integration.authentication.people import OPEN, by_refresh, log_in, refresh, sign_up, tenant_of
 from tests.support.client import connect, outcome, rest
+from tests.support.placed import database_of
 
 
 async def test_no_token_or_key_is_told_to_anybody_else(roosts: StartRoost, capfd: pytest.CaptureFixture[str]) -> None:
@@ -28,7 +29,7 @@ async def test_no_token_or_key_is_told_to_anybody_else(roosts: StartRoost, capfd
         second = await refresh(http, first["refreshToken"])
         http.headers["Authorization"] = f"Bearer {second['accessToken']}"
         made = await http.call("create", "api-keys", {"name": "shop", "scopes": ["notes:find"]})
-        database = roost.backend.deployment.client[roost.settings.database]
+        database = database_of(roost)
         kept = [*await database["sessions"].find({"app_id": "acme"}).to_list()]
         kept += await database["api_keys"].find({"app_id": "acme"}).to_list()
         by_key = {"X-Api-Key": made["key"]}

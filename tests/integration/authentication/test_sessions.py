@@ -32,6 +32,7 @@ from tests.integration.authentication.people import (
     tenant_of,
 )
 from tests.support.client import PASSWORD, connect, fresh, rest, until
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -264,7 +265,7 @@ async def test_a_removed_user_is_logged_out_everywhere(served: Roost) -> None:
         assert await is_out(desk)
         assert await status(http, answer) == 401
         assert (await refused(http, "create", "authentication", by_refresh(answer))).code == 401
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         assert await sessions.count_documents({"app_id": "acme", "user_id": user["_id"]}) == 0
 
 
@@ -402,7 +403,7 @@ async def test_no_refresh_token_is_kept_or_shown(served: Roost) -> None:
     async with rest(served, "acme") as http:
         name, user = await sign_up(http)
         answer = await log_in(http, name, refresh=True)
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         stored = await sessions.find_one({"app_id": "acme", "user_id": user["_id"]})
         _, id, family, secret = answer["refreshToken"].split("_")
         assert stored is not None
@@ -449,7 +450,7 @@ async def test_use_is_noted_once_a_minute(served: Roost) -> None:
         name, _ = await sign_up(http)
         answer = await log_in(http, name)
         id = answer["authentication"]["payload"]["sid"]
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served)["sessions"]
         key = {"_id": {"a": "acme", "i": id}}
 
         async def used() -> Any:

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from bson import ObjectId
-from pymongo import AsyncMongoClient
 
 from hooks.context import HookContext, Params, Record
 from hooks.errors import BadRequest, Conflict, FeathersError, MethodNotAllowed, NotAuthenticated, NotFound
 from server.main import Roost
 from tests.integration.authentication.clients import PASSWORD, Client, stored, tenant_of
+from tests.support.placed import database_of
 
 TAKEN = "This username is already taken"
 
@@ -61,7 +61,7 @@ async def test_of_ten_sign_ups_at_once_one_succeeds(roost: Roost) -> None:
     refused = [result for result in results if isinstance(result, BaseException)]
     assert len(refused) == 9
     assert {(type(error), str(error)) for error in refused} == {(Conflict, "This username is already taken")}
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost)
     assert await database["users"].count_documents({"app_id": "acme"}) == 1
 
 
@@ -72,12 +72,11 @@ async def test_without_the_friendly_hook_the_index_still_refuses(roost: Roost, b
         await service.create({"username": "x", "username_key": "bob"}, Params(tenant=tenant))
 
 
-async def test_without_the_index_the_friendly_hook_still_refuses(mongod: str, roost: Roost, bob: Client) -> None:
-    async with AsyncMongoClient[Record](mongod) as client:
-        users = client[roost.settings.database]["users"]
-        unique = [name for name, index in (await users.index_information()).items() if index.get("unique")]
-        assert len(unique) == 1
-        await users.drop_index(unique[0])
+async def test_without_the_index_the_friendly_hook_still_refuses(roost: Roost, bob: Client) -> None:
+    users = database_of(roost)["users"]
+    unique = [name for name, index in (await users.index_information()).items() if index.get("unique")]
+    assert len(unique) == 1
+    await users.drop_index(unique[0])
     await Client(roost, "acme").sign_up("Eve")
     with pytest.raises(Conflict, match=TAKEN):
         await bob.call("users", "patch", bob.id, {"username": "eve"})

@@ -21,6 +21,7 @@ from services.tasks import end
 from tests.integration.control.managers import control_collection, declared, state
 from tests.integration.server.command import environment, serving
 from tests.support.client import PASSWORD, connect
+from tests.support.placed import database_of
 
 AT_ONCE = 2.0
 """Seconds, well below the 5 that everybody was waited for: one node needs some hundredths."""
@@ -104,7 +105,7 @@ async def test_a_request_that_was_let_in_before_is_refused_after(roost: Roost, m
         async with await asked as answer:
             assert answer.status == 403
             assert (await answer.json())["data"]["state"] == "suspended"
-    notes = roost.backend.deployment.client[roost.settings.database]["notes"]
+    notes = database_of(roost)["notes"]
     assert await notes.count_documents({"app_id": "acme"}) == 0
 
 

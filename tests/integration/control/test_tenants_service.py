@@ -20,6 +20,7 @@ from tests.integration.control.managers import (
     state,
 )
 from tests.support.client import PASSWORD, connect, fresh, outcome, rest, until
+from tests.support.placed import database_of
 from tests.support.roost import CONTROL_PLANE
 
 BOTH = pytest.mark.parametrize("transport", ["socketio", "rest"])
@@ -151,7 +152,7 @@ async def test_nobody_but_the_control_planes_users_may_ask(roost: Roost, transpo
             assert await code(client, method, "tenants", *arguments) == 401
         name = fresh("boss")
         await client.call("create", "users", {"username": name, "password": PASSWORD})
-        users = roost.backend.deployment.client[roost.settings.database]["users"]
+        users = database_of(roost)["users"]
         everything = ["tenant:admin", "admin", "read:tenants", "create:tenants", "update:tenants", "delete:tenants"]
         await users.update_one({"app_id": "acme", "username_key": name}, {"$set": {"permissions": everything}})
         await client.login(name)
@@ -236,9 +237,8 @@ async def test_changes_are_checked_counted_and_audited(roost: Roost) -> None:
         assert await code(client, "patch", "tenants", "acme", {"allowed_origins": ["http://x"]}, {}) == 400
         assert await code(client, "patch", "tenants", "acme", {"plan": "free"}, {"epoch": "x"}) == 400
     await roost.backend.audit.settled()
-    log = roost.backend.deployment.client[roost.settings.database]["audit_log"]
     for app in ("acme", CONTROL_PLANE):
-        entry = await log.find_one({"app_id": app, "event": "app-changed"})
+        entry = await database_of(roost, app)["audit_log"].find_one({"app_id": app, "event": "app-changed"})
         assert entry is not None
         assert entry["details"]["keys"] == ["plan"]
         assert "gold" not in str(entry)

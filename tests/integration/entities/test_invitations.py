@@ -21,6 +21,7 @@ from tests.integration.entities.people import (
     refusal,
 )
 from tests.support.client import CallError, fresh, outcome, rest
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -91,7 +92,7 @@ async def test_what_is_taken_back_or_old_opens_nothing(served: Roost, mailbox: M
     """10.2 invitations: TTL, and removal voids the token; the database has its hash alone."""
     address, _ = await make_person(served, NORTH)
     await mailbox.news()
-    database = served.backend.deployment.client[served.settings.database]
+    database = database_of(served, NORTH)
     async with administrator(served, NORTH) as ada, person(served, NORTH, "http", address) as bob:
         first = await ada.call("create", "organizations", {"name": fresh("org")})
         invited = await ada.call("create", "invitations", {"org_id": first["_id"], "email": address})

@@ -22,6 +22,7 @@ from tests.integration.entities.people import (
     tenant_of,
 )
 from tests.support.client import CallError, Client, fresh, outcome, until
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -128,7 +129,7 @@ async def test_what_the_command_line_gives_is_seen_by_live_logins(served: Roost)
 async def test_roles_changed_behind_the_services_back_count_too(served: Roost) -> None:
     """TK-9: the change stream tells of roles that another process has given or taken."""
     address, user_id = await make_person(served, NORTH)
-    tenant, database = tenant_of(served, NORTH), served.backend.deployment.client[served.settings.database]
+    tenant, database = tenant_of(served, NORTH), database_of(served, NORTH)
     async with administrator(served, NORTH) as ada, person(served, NORTH, "socket", address) as bob:
         role = await make_role(ada, "read:roles")
         from services.entities.registry import USER_ROLES

@@ -21,6 +21,7 @@ from tests.integration.entities.people import (
     tenant_of,
 )
 from tests.support.client import PASSWORD, Client, Rest, connect, fresh, rest
+from tests.support.placed import database_of
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 each_transport = pytest.mark.parametrize("transport", TRANSPORTS)
@@ -56,7 +57,7 @@ async def test_a_member_goes_on_in_the_app_with_his_roles_there(served: Roost, t
 async def test_a_manager_is_no_user_of_the_app(served: Roost, transport: str) -> None:
     """ADR 40, PT-3: the same id in both tenants; nothing that belongs to the app's user belongs to the manager."""
     manager = await make_manager(served, "tenant:admin")
-    users = served.backend.deployment.client[served.settings.database]["users"]
+    users = database_of(served, NORTH)["users"]
     from bson import ObjectId
 
     id = ObjectId(manager.user_id)
@@ -64,7 +65,7 @@ async def test_a_manager_is_no_user_of_the_app(served: Roost, transport: str) ->
         {"_id": {"a": NORTH, "i": id}, "app_id": NORTH, "email": "twin@x.example", "username_key": fresh("twin")}
     )
     diary = {"_id": {"a": NORTH, "i": ObjectId()}, "app_id": NORTH, "owner_id": manager.user_id, "text": "mine"}
-    await served.backend.deployment.client[served.settings.database]["diary"].insert_one(diary)
+    await database_of(served, NORTH)["diary"].insert_one(diary)
     async with at_home(served, transport, manager) as max_:
         await switch(max_, NORTH)
         assert (await max_.call("find", "diary"))["total"] == 0

@@ -14,6 +14,7 @@ from yarl import URL
 from server.main import Roost
 from tests.support.client import rest
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider
+from tests.support.placed import database_of
 
 HOME = "https://app.example/welcome"
 OTHER = "http://localhost:5173/?page=1"
@@ -135,7 +136,7 @@ async def who(roost: Roost, token: str, app_id: str = "acme") -> Any:
 
 async def count(roost: Roost, collection: str, app_id: str = "acme") -> int:
     """How many records an app has."""
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost, app_id)
     return await database[collection].count_documents({"app_id": app_id})
 
 

@@ -24,6 +24,7 @@ from tests.integration.oauth.browser import (
 )
 from tests.support.client import rest
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
+from tests.support.placed import database_of
 
 WRONG_CLAIMS: dict[str, dict[str, Any]] = {
     "another nonce": {"nonce": "x" * 43},
@@ -241,7 +242,7 @@ async def test_no_secret_is_ever_told(
         await tab.come_back(callback)
         provider.fault = None
     await roost.backend.audit.settled()
-    database = roost.backend.deployment.client[roost.settings.database]
+    database = database_of(roost)
     entries = [entry async for entry in database["audit_log"].find({"app_id": "acme"})]
     assert {entry["details"].get("provider") for entry in entries if entry["event"] == "sign-in"} == {"known"}
     log = "".join(capfd.readouterr())

@@ -22,6 +22,7 @@ from tests.integration.oauth.browser import (
 )
 from tests.support.client import rest, until
 from tests.support.oidc_provider import OpenIdProvider
+from tests.support.placed import database_of
 
 
 async def test_a_state_works_once(knowing: Roost, browser: Browser) -> None:
@@ -88,9 +89,7 @@ async def test_a_state_expires(knowing: Roost, browser: Browser) -> None:
 async def test_at_rest_there_is_no_secret(knowing: Roost, browser: Browser) -> None:
     await browser.begin()
     ((state, proof),) = browser.storage.items()
-    kept = repr(
-        await knowing.backend.deployment.client[knowing.settings.database]["oauth_states"].find_one({"app_id": "acme"})
-    )
+    kept = repr(await database_of(knowing)["oauth_states"].find_one({"app_id": "acme"}))
     assert "known" in kept
     assert proof not in kept
     assert state not in kept

@@ -18,6 +18,7 @@ from tests.integration.authentication.people import is_in, log_in, refresh, refu
 from tests.integration.oauth.browser import HOME, OTHER, Browser, PageError, fragment
 from tests.support.client import Caller, connect, rest, until
 from tests.support.oidc_provider import CLIENT, OpenIdProvider
+from tests.support.placed import database_of
 
 REFUSED = "The sign-in was not accepted: begin again"
 
@@ -104,7 +105,7 @@ async def test_what_does_not_belong_together_logs_nobody_in(
         assert error.code in {400, 401}
         if attack in BEFORE:
             assert (error.code, provider.forms) == (400, []), "the code is not even shown to the provider"
-        users = knowing.backend.deployment.client[knowing.settings.database]["users"]
+        users = database_of(knowing)["users"]
         assert await users.count_documents({"app_id": "acme"}) == 0
 
 
@@ -207,7 +208,7 @@ async def test_the_page_links_for_whom_the_token_behind_the_hash_speaks(
         with pytest.raises(PageError) as error:
             await browser.begin("globex", token=token)
         assert error.value.code == 403
-        entries = knowing.backend.deployment.client[knowing.settings.database]["audit_log"]
+        entries = database_of(knowing)["audit_log"]
         chosen = {"app_id": "acme", "event": "sign-in", "details.linked": "yes", "outcome": "success"}
 
         async def is_noted() -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from tests.conftest import StartRoost
 from tests.support.client import Event, connect, fresh, outcome, rest
+from tests.support.placed import database_of
 
 GUIDE = Path(__file__).parents[3] / "docs" / "guide"
 _BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -97,7 +98,7 @@ async def test_the_declared_schema_of_the_chapter_on_schemas(roosts: StartRoost)
         assert await ada.next_event() == Event("orders created", (made,))
         other = await ada.call("create", "orders", {"article": two, "count": 1, "paid": True}, {})
 
-        stored = roost.backend.deployment.client[roost.settings.database]["orders"]
+        stored = database_of(roost)["orders"]
         kept = await stored.find_one({"app_id": "acme", "count": 3})
         assert kept is not None
         assert (str(kept["article"]), type(kept["article"]).__name__) == (one, "ObjectId")
@@ -149,7 +150,7 @@ async def test_the_plugin_of_the_chapter_on_schemas(load: Load, roosts: StartRoo
             "details": article,
         }
         assert await ada.next_event() == Event("my-orders created", (made,))
-        stored = roost.backend.deployment.client[roost.settings.database]["plugin.orders"]
+        stored = database_of(roost)["plugin.orders"]
         kept = await stored.find_one({"app_id": "acme"})
         assert kept is not None
         assert (str(kept["by"]), "details" in kept) == (user["_id"], False)
