@@ -137,7 +137,8 @@ async def who(roost: Roost, token: str, app_id: str = "acme") -> Any:
 async def count(roost: Roost, collection: str, app_id: str = "acme") -> int:
     """How many records an app has."""
     database = database_of(roost, app_id)
-    return await database[collection].count_documents({"app_id": app_id})
+    found: int = await database[collection].count_documents({"app_id": app_id})
+    return found
 
 
 async def refused(browser: Browser, callback: str) -> str:

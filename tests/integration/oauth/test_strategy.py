@@ -212,7 +212,7 @@ async def test_the_page_links_for_whom_the_token_behind_the_hash_speaks(
         chosen = {"app_id": "acme", "event": "sign-in", "details.linked": "yes", "outcome": "success"}
 
         async def is_noted() -> bool:
-            return await entries.count_documents(chosen) == 1
+            return bool(await entries.count_documents(chosen) == 1)
 
         await until(is_noted)
 
