@@ -6,19 +6,26 @@ import gc
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
 
 from server.main import Roost
+from services.authentication import passwords
 from tests.support.mongod import session_mongod
 from tests.support.placed import CLUSTERS, MODELS, default_model
 from tests.support.roost import TWO_APPS, start_roost
 from tests.support.tripwire import Tripwire
 
+REAL = (passwords.MEMORY_KIB, passwords.ROUNDS)
+CHEAP = (64, 1)
 GARBAGE = 20_000
 """Objects made, and not yet let go of, after which the garbage collector looks at them."""
+_COSTLY = {"timing", "load", "passwords"}
+_FULL_COST: set[Path] = set()
+"""Modules with a test that is about what a hash costs."""
 StartRoost = Callable[..., Awaitable[Roost]]
 
 
@@ -32,13 +39,23 @@ def pytest_configure(config: pytest.Config) -> None:
     default_model[0] = config.getoption("--model")
 
 
-def pytest_collection_finish() -> None:
-    """What the imports and the collection have made stays for good: the garbage collector, which took a third of the
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Notes which modules pay the whole price of hashes, and has the garbage collector look at less.
+
+    What the imports and the collection have made stays for good: the garbage collector, which took a third of the
     processor's time to look at it again and again, looks at what the tests make, and less often.
     """
+    _FULL_COST.update(item.path for item in session.items if any(mark.name in _COSTLY for mark in item.iter_markers()))
     gc.collect()
     gc.freeze()
     gc.set_threshold(GARBAGE, 10, 10)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Hashes of passwords cost next to nothing in servers that a test starts in this process, unless it is about that."""
+    is_cheap = item.path not in _FULL_COST
+    passwords.MEMORY_KIB, passwords.ROUNDS = CHEAP if is_cheap else REAL
 
 
 def pytest_sessionfinish() -> None:

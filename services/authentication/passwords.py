@@ -18,6 +18,9 @@ from hooks.errors import BadRequest, TooManyRequests
 SHORTEST = 8
 LONGEST = 128
 """How many characters a new password may have. Longer ones are never hashed, so their cost is bounded too."""
+MEMORY_KIB = 19 * 1024
+ROUNDS = 2
+"""What a hash costs: OWASP's least for argon2id."""
 
 _SALT = argon2.default_salt_size
 _CHECKSUM = argon2.checksum_size
@@ -31,15 +34,16 @@ class Passwords:
     def __init__(
         self,
         *,
-        memory_kib: int = 19 * 1024,
-        rounds: int = 2,
+        memory_kib: int | None = None,
+        rounds: int | None = None,
         parallelism: int = 1,
         workers: int | None = None,
         most_waiting: int = 200,
     ) -> None:
-        """`workers` are threads, one per core if not given: more of them hash no faster, and hold up the loop;
-        `most_waiting` calls may wait for one of them.
+        """`memory_kib` and `rounds` are what a hash costs, `MEMORY_KIB` and `ROUNDS` if not given; `workers` are threads,
+        one per core if not given: more of them hash no faster, and hold up the loop; `most_waiting` calls may wait for one.
         """
+        memory_kib, rounds = memory_kib or MEMORY_KIB, rounds or ROUNDS
         self._argon2: Any = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=parallelism)
         workers = workers or os.cpu_count() or 1
         self._most = workers + most_waiting

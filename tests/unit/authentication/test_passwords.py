@@ -14,6 +14,8 @@ import pytest
 from hooks.errors import BadRequest, TooManyRequests
 from services.authentication.passwords import LONGEST, Passwords
 
+pytestmark = pytest.mark.passwords
+
 GOOD = "correct horse"
 
 
