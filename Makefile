@@ -24,7 +24,7 @@ run: install ## Serve the two demo apps on 127.0.0.1:3030, with their data in da
 	@$(VENV)/python -m server serve --data data --apply demo.yaml
 
 test: .venv/.installed-dev $(EXAMPLE_JS) $(TEST_JS) ## Run every test (some of them: make test ARGS="tests/unit -x")
-	@$(VENV)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile)
+	@$(VENV)/python -m pytest $(or $(ARGS),-n 2 --dist loadfile --no-loadscope-reorder)
 
 lint: .venv/.installed-dev ## Check style, layout and the direction of imports
 	@$(VENV)/ruff check
