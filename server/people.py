@@ -20,7 +20,7 @@ from server.backend import Backend
 from server.connections import Connections
 from server.logins import CHANGING, ENDING, GRANTING, Logins
 from server.outbound import Outbound
-from services import sessions
+from services import identities, sessions
 from services.accounts.hooks import account_hooks
 from services.accounts.letters import Letters
 from services.accounts.service import PATH as ACCOUNTS
@@ -61,7 +61,7 @@ QUIET: HooksByKind = {"before": {"all": [silence]}}
 
 
 class People:
-    """Registers `authentication users sessions api-keys accounts` and the entity services, and keeps live logins true."""
+    """Registers `authentication users sessions identities api-keys accounts` and the entities, and keeps live logins true."""
 
     def __init__(
         self,
@@ -147,6 +147,12 @@ class People:
         self._use_authentication()
         self._use_users()
         app.use(sessions.PATH, sessions.SessionsService(self.ledger), rules=sessions.SESSIONS_RULES, hooks=QUIET)
+        app.use(
+            identities.PATH,
+            identities.IdentitiesService(self.identities),
+            rules=identities.IDENTITIES_RULES,
+            hooks=QUIET,
+        )
         keys_service = ApiKeysService(self.api_keys, self.directory)
         app.use(API_KEYS, keys_service, rules=API_KEYS_RULES, hooks=QUIET)
 

@@ -15,7 +15,7 @@ from hooks.limit import FIELD
 from hooks.permission import PRINCIPAL_PREFIX
 from hooks.tenancy import FIELD as APP_ID
 from hooks.tenant import Tenant
-from services import api_keys, sessions, users
+from services import api_keys, identities, sessions, users
 from services.accounts.service import PATH as ACCOUNTS
 from services.application import Application
 from services.audit import Audit, Happening, failure_of
@@ -69,6 +69,7 @@ def watch_services(app: Application, audit: Audit, home: Home = lambda: None) ->
         users.COLLECTION: users_hooks(audit),
         ACCOUNTS: account_hooks(audit),
         sessions.PATH: sessions_hooks(audit),
+        identities.PATH: identities_hooks(audit),
         api_keys.PATH: api_keys_hooks(audit),
     }.items():
         app.service(path).add_hooks(hooks)
@@ -170,6 +171,15 @@ def sessions_hooks(audit: Audit) -> HooksByKind:
             _add(audit, "sign-out" if context.id is not None else "sign-out-everywhere", context, error)
 
     return {"around": {"remove": [_watch(end)]}}
+
+
+def identities_hooks(audit: Audit) -> HooksByKind:
+    """Parting with a way to sign in."""
+
+    def unlink(context: HookContext, error: FeathersError | None) -> None:
+        _add(audit, "identity-unlinked", context, error, subject=None if error else _id_of(context.result))
+
+    return {"around": {"remove": [_watch(unlink)]}}
 
 
 def api_keys_hooks(audit: Audit) -> HooksByKind:

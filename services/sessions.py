@@ -29,6 +29,7 @@ class SessionsService(Service):
         "last_use": {"type": "string"},
         "expires_at": {"type": "string"},
         "persistent": {"type": "boolean"},
+        "client_id": {"type": "string", "description": "The client for which it came out of another session."},
         "current": {"type": "boolean", "description": "Whether it is the session of the call."},
     }
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from bson import ObjectId
 
 from hooks.context import Params, Record
-from hooks.errors import Conflict, NotAuthenticated
+from hooks.errors import Conflict, NotAuthenticated, NotFound
 from hooks.tenant import Tenant
 from services.authentication.directory import Directory
 from services.authentication.ledger import moment
@@ -25,6 +25,8 @@ from services.isolation import Isolation, ScopedCollection
 COLLECTION = "identities"
 COLLECTIONS = (CollectionSchema(COLLECTION, (Index((("app_id", 1), ("user_id", 1))),)),)
 
+USERS = "users"
+MOST_LISTED = 100
 ATTEMPTS = 3
 """How often a login starts again when its user was removed meanwhile."""
 
@@ -68,6 +70,42 @@ class Identities:
             if not found or found[0]["user_id"] != user_id:
                 raise Conflict("This sign-in belongs to another account: log in by it instead") from error
 
+    async def find(self, tenant: Tenant, user_id: str) -> list[Record]:
+        """The identities of a user, the oldest first, at most 100."""
+        found = await self._links(tenant).find(
+            {"user_id": user_id}, sort=[("created_at", 1), ("_id", 1)], limit=MOST_LISTED
+        )
+        return [_shown(record) for record in found]
+
+    async def unlink(self, tenant: Tenant, id: str, user_id: str) -> Record:
+        """Ends one identity of a user.
+
+        Raises:
+            NotFound: he has no such one. Conflict: it is his last way to sign in.
+        """
+
+        async def work() -> Record:
+            links = self._links(tenant)
+            # All of them are written to: of two calls that would each rely on what the other takes, one has to look again.
+            await links.update_many({"user_id": user_id}, {"$inc": {"rev": 1}})
+            others = await links.count({"user_id": user_id, "_id": {"$ne": id}})
+            found = await links.find_one_and_delete({"_id": id, "user_id": user_id})
+            if found is None:
+                raise NotFound(f"No record found for id '{id[:256]}'")
+            if not others and not await self._has_password(tenant, user_id):
+                raise Conflict(
+                    "This is the only way to sign in to the account: set a password, or link another one first"
+                )
+            return _shown(found)
+
+        return await self._isolation.transaction(tenant, work)
+
+    async def _has_password(self, tenant: Tenant, user_id: str) -> bool:
+        if "local" not in tenant.auth.strategies:
+            return False
+        chosen = {"_id": user_id, "password": {"$gt": ""}}
+        return await self._isolation.collection(tenant, USERS).count(chosen) > 0
+
     async def unlink_all(self, tenant: Tenant, user_id: str) -> None:
         """Forgets the identities of a user who is gone."""
         await self._links(tenant).delete_many({"user_id": user_id})
@@ -97,6 +135,10 @@ class Identities:
 
     def _links(self, tenant: Tenant) -> ScopedCollection:
         return self._isolation.collection(tenant, COLLECTION)
+
+
+def _shown(record: Record) -> Record:
+    return {field: record[field] for field in ("_id", "issuer", "subject", "created_at")}
 
 
 def _key(issuer: str, subject: str) -> str:

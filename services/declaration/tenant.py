@@ -21,7 +21,7 @@ RESERVED_PATHS = frozenset(
     docs domains
     example
     health
-    invitations
+    identities invitations
     jobs
     members metrics
     oauth organizations

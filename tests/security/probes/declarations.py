@@ -59,6 +59,12 @@ async def _session(side: Side) -> Made:
     return {ID: side.names.session}
 
 
+async def _identity(side: Side) -> Made:
+    identities, tenant = side.roost.people.identities, side.tenant()
+    await identities.link(tenant, "https://login.example", side.names.secret, side.names.user)
+    return (await identities.find(tenant, side.names.user))[0]
+
+
 async def _entry(side: Side) -> Made:
     roost = side.roost
     tenant = side.tenant()
@@ -210,6 +216,7 @@ PROBES: Mapping[str, Probe] = {
         fields=(),
     ),
     "sessions": Probe(make=_session, fields=("user_id",), whole=False),
+    "identities": Probe(make=_identity, fields=("issuer", "subject")),
     "api-keys": Probe(data=lambda names: {"name": names.word, "scopes": [f"{names.secret}:find"]}),
     "domains": Probe(
         data=lambda names: {"host": names.host},
