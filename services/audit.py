@@ -27,6 +27,7 @@ from services.database.schema import CollectionSchema, Expiry, Index
 from services.isolation import Isolation
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -141,9 +142,7 @@ class Audit:
         if self._writers:
             await asyncio.wait([*self._writers.values()], timeout=grace)
         left = [*self._writers.values()]
-        for writer in left:
-            writer.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        await asyncio.gather(*map(end, left))
         if left:
             self._drop(self._count, "the server stops")
             self._count = 0

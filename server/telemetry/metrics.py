@@ -22,6 +22,7 @@ from server.addresses import Addresses
 from server.connections import Connections
 from server.handshake import bearer
 from server.telemetry.ranking import OTHER, Ranking, TenantCounter
+from services.tasks import end
 
 WINDOW = 10.0
 """Seconds of traffic after which it is looked who is named."""
@@ -99,8 +100,7 @@ class Metrics:
     async def stop(self) -> None:
         """Ends it."""
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
 
     def collect(self) -> Iterator[Metric]:
         """What is exported."""

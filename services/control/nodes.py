@@ -22,6 +22,7 @@ from services.control.tenants import control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import ensure_indexes
+from services.tasks import end
 
 log = structlog.get_logger()
 
@@ -110,8 +111,7 @@ class Nodes:
         """Ends the heartbeat; others need not wait for this process any more."""
         if self._task is None:
             return
-        self._task.cancel()
-        await asyncio.wait((self._task,))
+        await end(self._task)
         self._task = None
         try:
             await self._records.delete_one({"_id": self.id})
