@@ -31,7 +31,7 @@ DONE = "done"
 KEPT = timedelta(days=7)
 """For how long it can be seen what was done."""
 LEASE = timedelta(seconds=60)
-"""After which what a node has taken up goes to another one."""
+"""After which what a node has taken up goes to another one, unless it says that it is still at it."""
 _LOOK = 0.25
 TOGETHER = 100
 """Changes that are brought out in one round through the tenants."""
@@ -68,7 +68,8 @@ def listened() -> Told | None:
 class Outbox:
     """Word of changes, for whichever node gets to it first. It is the `Journal` of the isolation."""
 
-    def __init__(self, deployment: Deployment, *, database: str) -> None:
+    def __init__(self, deployment: Deployment, *, database: str, lease: timedelta = LEASE) -> None:
+        self.lease = lease
         self._deployment = deployment
         self._control = control_database(database)
         self._plain = Isolation(deployment)
@@ -112,10 +113,18 @@ class Outbox:
             ids = [event["_id"] async for event in cursor]
             if not ids:
                 return []
-            taken = {"$set": {"token": token, "next_at": now + LEASE}}
+            taken = {"$set": {"token": token, "next_at": now + self.lease}}
             await self._events.update_many({"_id": {"$in": ids}, **due}, taken)
             cursor = self._events.find({"token": token}, max_time_ms=2000)
             return [*dict.fromkeys([_change(event) async for event in cursor])]
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
+    async def renew(self, token: str) -> None:
+        """Holds what was taken up for another lease; what has changed again meanwhile is anybody's."""
+        held = {"$set": {"next_at": datetime.now(UTC) + self.lease}}
+        try:
+            await self._events.update_many({"token": token}, held)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 

@@ -26,7 +26,8 @@ LONGEST_PAUSE = 600.0
 CHUNK = 500
 RETRIED = 500
 """Rows that are tried again in one round."""
-_LEASE = timedelta(seconds=60)
+LEASE = timedelta(seconds=60)
+"""After which what a node has taken up to try it again goes to another one, unless it says that it is still at it."""
 _LATELY = timedelta(minutes=5)
 
 
@@ -74,7 +75,10 @@ class Row:
 class State:
     """The repository of rows."""
 
-    def __init__(self, deployment: Deployment, *, database: str, attempts: int = ATTEMPTS) -> None:
+    def __init__(
+        self, deployment: Deployment, *, database: str, attempts: int = ATTEMPTS, lease: timedelta = LEASE
+    ) -> None:
+        self.lease = lease
         self._deployment = deployment
         self._control = control_database(database)
         self._attempts = attempts
@@ -88,6 +92,7 @@ class State:
             IndexModel([("status", 1), ("updated_at", 1)], name="status_updated_at"),
             IndexModel([("status", 1), ("next_at", 1)], name="due"),
             IndexModel([("entity", 1), ("source_id", 1)], name="source"),
+            IndexModel([("token", 1)], name="token", sparse=True),
         )
 
     async def record(self, rows: Sequence[Row]) -> None:
@@ -109,22 +114,31 @@ class State:
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
-    async def claim_due(self) -> list[tuple[str, str, str]]:
-        """What is to be tried again now, each for one node; as target, entity and source."""
+    async def claim_due(self, token: str) -> list[tuple[str, str, str]]:
+        """What is to be tried again now, each for one node, which `token` names; as target, entity and source."""
         now = datetime.now(UTC)
+        taken = {"$set": {"next_at": now + self.lease, "token": token}}
         due = {"status": {"$in": [*_AGAIN]}, "next_at": {"$lte": now}}
         claimed = []
         try:
             cursor = self._rows.find(due, {"_id": 1}, sort=[("next_at", 1)], limit=RETRIED, max_time_ms=2000)
             for id in [row["_id"] async for row in cursor]:
                 row = await self._rows.find_one_and_update(
-                    {"_id": id, **due}, {"$set": {"next_at": now + _LEASE}}, return_document=ReturnDocument.AFTER
+                    {"_id": id, **due}, taken, return_document=ReturnDocument.AFTER
                 )
                 if row is not None:
                     claimed.append((row["target"], row["entity"], row["source_id"]))
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
         return claimed
+
+    async def renew(self, token: str) -> None:
+        """Holds for another lease what was taken up and of which nothing is on record since."""
+        held = {"$set": {"next_at": datetime.now(UTC) + self.lease}}
+        try:
+            await self._rows.update_many({"token": token}, held)
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
 
     async def failing(self) -> set[str]:
         """Tenants that could not be written lately: they are left to those who try again."""
@@ -188,8 +202,9 @@ class State:
             if not row.tried and "next_at" in before:
                 kept["next_at"] = before["next_at"]
             kept["since"] = before.get("since", now)
-            return UpdateOne({"_id": row.id}, {"$set": {**kept, "status": status}}, upsert=True)
-        gone = {"attempts": "", "next_at": "", "since": ""} | ({"error": ""} if row.error is None else {})
+            values = {"$set": {**kept, "status": status}, "$unset": {"token": ""}}
+            return UpdateOne({"_id": row.id}, values, upsert=True)
+        gone = {"token": "", "attempts": "", "next_at": "", "since": ""} | ({"error": ""} if row.error is None else {})
         if row.error is not None:
             kept["error"] = row.error
         return UpdateOne({"_id": row.id}, {"$set": {**kept, "status": status}, "$unset": gone}, upsert=True)

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from typing import Any, Final
 
-from hooks.tenant import Tenant
+import structlog
+
+from hooks.tenant import Placement, Tenant
 from services.control.snapshot import to_tenant
 from services.control.tenants import COLLECTION, control_database
 from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.store import Document
 
+log = structlog.get_logger()
+
 STATES: Final = ("provisioning", "ready", "suspended", "migrating", "failed")
 _FIELDS: Final = dict.fromkeys(
     ("name", "status", "epoch", "placement", "control_plane", "sync_exclude", "is_active", "migration"), 1
 )
 """What the sync knows of a tenant: thousands of them are read in one round."""
+UNREADABLE: Final = "unreadable"
+"""The model, which nobody provides, of tenants whose entry has mistakes."""
 
 
 class Targets:
@@ -32,7 +38,7 @@ class Targets:
         chosen: dict[str, Any] = {"status": {"$in": [*STATES]}, "control_plane": {"$ne": True}, "_id": {"$gt": after}}
         try:
             async for found in self._tenants.find(chosen, _FIELDS, sort=[("_id", 1)], max_time_ms=60_000):
-                yield to_tenant(found)
+                yield _target(found)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
@@ -41,7 +47,7 @@ class Targets:
         found = await self._one(id)
         if found is None or found.get("control_plane") or found.get("status", "ready") not in STATES:
             return None
-        return to_tenant(found)
+        return _target(found)
 
     async def count(self) -> int:
         """How many there are."""
@@ -72,3 +78,12 @@ class Targets:
     @property
     def _tenants(self) -> Any:
         return self._deployment.client[self._control][COLLECTION]
+
+
+def _target(found: Document) -> Tenant:
+    """The tenant of an entry. One that cannot be read is an error of that tenant alone: it is where nobody can reach it."""
+    try:
+        return to_tenant(found)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        log.warning("sync: a tenant's entry cannot be read", tenant=found["_id"], error=type(error).__name__)
+        return Tenant(id=found["_id"], name=str(found.get("name")), placement=Placement(model=UNREADABLE))

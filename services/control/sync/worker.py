@@ -10,15 +10,17 @@ import asyncio
 import contextlib
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from contextvars import Context
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
 
 import structlog
 
 from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from services.control.sync.mending import Account, Item, Mending
-from services.control.sync.model import ALL
+from services.control.sync.model import ALL, Change
 from services.control.sync.outbox import Outbox
 from services.control.sync.source import Source
 from services.control.sync.state import Row, State, Status
@@ -38,6 +40,16 @@ LONG_PATIENCE = 30.0
 """Seconds that one tenant may take where nobody waits for it."""
 ALERT = 300.0
 """Seconds after which a copy that is not what it should be is worth a warning."""
+
+
+class _Leased(Protocol):
+    """What a node takes up for a while."""
+
+    @property
+    def lease(self) -> timedelta: ...
+
+    async def renew(self, token: str) -> None: ...
+
 
 _Mend = Callable[[Tenant], Awaitable[Account]]
 
@@ -94,21 +106,8 @@ class SyncWorker:
         changes = await self._outbox.claim(token)
         if not changes:
             return False
-        source = await self.source()
-        items = [(change.entity, change.source_id) for change in changes if change.entity != ALL]
-        whole = {change.target for change in changes if change.entity == ALL}
-        failing = await self._state.failing()
-
-        async def mend(target: Tenant) -> Account:
-            if target.id in failing:
-                return self._postpone(target, items)
-            account = await self._mending.some(source, target, items) if items else Account(target.id)
-            if target.id in whole:
-                account = await self._mend_whole(source, target)
-            return account
-
-        chosen = self._targets.all() if items else self._named(whole)
-        await self._each(chosen, mend)
+        async with _held(self._outbox, token):
+            await self._bring(changes)
         await self._outbox.settle(token)
         return True
 
@@ -118,12 +117,35 @@ class SyncWorker:
         Raises:
             FeathersError: as `bring`.
         """
+        token = uuid.uuid4().hex
         due: dict[str, list[Item]] = {}
-        for target, entity, source_id in await self._state.claim_due():
+        for target, entity, source_id in await self._state.claim_due(token):
             due.setdefault(target, []).append((entity, source_id))
         await self._look_at_age()
         if not due:
             return False
+        async with _held(self._state, token):
+            await self._try_again(due)
+        return True
+
+    async def _bring(self, changes: Sequence[Change]) -> None:
+        source = await self.source()
+        items = [(change.entity, change.source_id) for change in changes if change.entity != ALL]
+        whole = {change.target for change in changes if change.entity == ALL}
+        failing = await self._state.failing()
+
+        async def mend(target: Tenant) -> Account:
+            if target.id in failing:
+                more = await self._everything(source) if target.id in whole else []
+                return self._postpone(target, [*items, *more])
+            if target.id in whole:
+                return await self._mend_whole(source, target, items)
+            return await self._mending.some(source, target, items)
+
+        chosen = self._targets.all() if items else self._named(whole)
+        await self._each(chosen, mend)
+
+    async def _try_again(self, due: Mapping[str, Sequence[Item]]) -> None:
         source = await self.source()
 
         async def mend(target: Tenant) -> Account:
@@ -132,16 +154,22 @@ class SyncWorker:
         found = await self._each(self._named(due), mend)
         for target in due.keys() - found:
             await self._state.forget(target)
-        return True
 
-    async def _mend_whole(self, source: Source, target: Tenant) -> Account:
-        account = Account(target.id)
+    async def _mend_whole(self, source: Source, target: Tenant, items: Sequence[Item]) -> Account:
+        """`items` are what is new besides: what was deleted is not among the originals any more."""
         try:
             async with asyncio.timeout(LONG_PATIENCE):
-                return await self._mending.whole(source, target)
+                account = await self._mending.whole(source, target)
         except (FeathersError, TimeoutError) as error:
             log.warning("sync: a tenant is looked at later", tenant=target.id, error=type(error).__name__)
-            account.fail(await self._everything(source), "The app could not be looked at as a whole")
+            account = Account(target.id)
+            left = dict.fromkeys([*items, *await self._everything(source)])
+            synced = [item for item in left if self._mending.switches.has(item[0])]
+            account.fail(synced, "The app could not be looked at as a whole")
+            return account
+        seen = {(row.entity, row.source_id) for row in account.rows}
+        rest = [item for item in items if item not in seen]
+        account.rows += (await self._mending.some(source, target, rest)).rows
         return account
 
     async def _everything(self, source: Source) -> list[Item]:
@@ -154,7 +182,7 @@ class SyncWorker:
 
     def _postpone(self, target: Tenant, items: Sequence[Item]) -> Account:
         account = Account(target.id)
-        synced = [item for item in items if self._mending.switches.has(item[0])]
+        synced = [item for item in dict.fromkeys(items) if self._mending.switches.has(item[0])]
         account.fail(synced, "The app did not answer lately", tried=False)
         return account
 
@@ -227,3 +255,22 @@ class SyncWorker:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll):
                         await news.wait()
+
+
+@asynccontextmanager
+async def _held(leased: _Leased, token: str) -> AsyncIterator[None]:
+    """Holds what was taken up as `token` while the block runs, so that no other node does the same meanwhile."""
+
+    async def hold() -> None:
+        while True:
+            await asyncio.sleep(leased.lease.total_seconds() / 3)
+            try:
+                await leased.renew(token)
+            except FeathersError as error:
+                log.warning("sync: a lease was not renewed", error=type(error).__name__)
+
+    holder = asyncio.create_task(hold(), name="sync lease", context=Context())
+    try:
+        yield
+    finally:
+        await end(holder)

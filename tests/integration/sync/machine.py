@@ -19,6 +19,7 @@ from services.entities.giving import management_of
 from tests.integration.control.managers import control_collection
 from tests.integration.control.managers import make as make_app
 from tests.integration.sync.people import CONTROL_PLANE, NORTH, SOUTH, tenant
+from tests.support.placed import raw
 
 NEW: Final = "newcomer"
 NOWHERE: Final = {"model": "cluster", "cluster": "gone", "database": "t_gone", "credentials_ref": None, "region": None}
@@ -57,9 +58,10 @@ class World:
         self.own.clear()
         self.snapshots.clear()
         self.freed = False
-        database = self.roost.backend.deployment.client[self.roost.settings.database]
-        for collection in ("roles", "role_permissions", "resource_servers", "connections"):
-            await database[collection].delete_many({"app_id": {"$exists": True}})
+        for app in [CONTROL_PLANE, *await self.apps()]:
+            async with raw(self.roost, app) as database:
+                for collection in ("roles", "role_permissions", "resource_servers", "connections"):
+                    await database[collection].delete_many({"app_id": app})
         for collection in ("sync_events", "sync_state", "sync_runs"):
             await control_collection(self.roost, collection).delete_many({})
         for app in await self.apps():
