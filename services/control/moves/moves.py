@@ -11,7 +11,7 @@ from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import SERVING, Placement, Tenant
 from services.control.moves.entry import COPYING, DONE, Entries, Migration
 from services.control.moves.target import Estimate, choose, estimate, inspect
-from services.control.operations import CANCELLED, FAILED, WAITING, Operation, Operations
+from services.control.operations import CANCELLED, FAILED, RUNNING, WAITING, Operation, Operations
 from services.control.runner import Runner
 from services.control.sagas import FINALIZE, PROMOTE, Sagas
 from services.control.snapshot import FROZEN
@@ -130,10 +130,12 @@ class Moves:
         Raises:
             Conflict: there is none, it is finalized, or another process works on it.
         """
-        move = await self._unfinished(id)
+        move = await self._given_up(id)
+        if move.phase == FROZEN and move.tenant.placement == move.target:
+            # Its process ended between the flip and the opening: what is new would be missing at the source.
+            move = await self._entries.open(move)
         if move.phase == DONE:
             return await self._begin(id, PROMOTE, {"target": asdict(move.source), "rate": 0}, actor)
-        await self._give_up(move)
         if move.phase in (COPYING, FROZEN):
             await self._entries.abandon(move)
         return None
@@ -163,16 +165,37 @@ class Moves:
         assert operation is not None
         return operation
 
-    async def _give_up(self, move: Migration) -> None:
-        """Ends the operation of a move, once nobody works on it."""
-        found = await self._operations.get(move.operation)
-        if found is None or not found.is_active:
-            return
-        await self._operations.hasten(move.operation)
-        held = await self._operations.claim(move.operation, self._runner.node)
-        if held is None:
-            raise Conflict("Another process works on the move: stop it, or wait for some seconds")
-        await self._operations.end(held, CANCELLED, {})
+    async def _given_up(self, id: str) -> Migration:
+        """The app's last move, on which nobody works any more.
+
+        Raises:
+            Conflict: there is none, or another process works on it.
+        """
+        move, tenant = await self._entries.read(id), await self._known(id)
+        if move is None:
+            operation = await self._operations.latest(id, PROMOTE)
+            if operation is not None and tenant.status != "ready":
+                raise Conflict(f"The app '{id}' is {tenant.status}")
+        else:
+            operation = await self._operations.get(move.operation)
+        if operation is not None and operation.state in (RUNNING, WAITING, FAILED):
+            if operation.state == FAILED:
+                await self._operations.reopen(operation.id)
+            await self._operations.hasten(operation.id)
+            held = await self._operations.claim(operation.id, self._runner.node)
+            if held is None:
+                raise Conflict("Another process works on the move: stop it, or wait for some seconds")
+            await self._register(held)
+            await self._operations.end(held, CANCELLED, {})
+        # Whoever had worked on it may have come further since.
+        return await self._unfinished(id)
+
+    async def _register(self, operation: Operation) -> None:
+        """Has the catalogue know of a move that has ended in its preflight: what that has made is deleted by `finalize`."""
+        tenant = await self._known(operation.app_id)
+        if await self._entries.read(tenant.id) is None:
+            target = operation.notes.get("target", operation.data["target"])
+            await self._entries.begin(tenant, operation.id, Placement(**target))
 
     async def _check_free(self, id: str) -> None:
         move = await self._entries.read(id)

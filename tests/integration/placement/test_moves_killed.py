@@ -3,52 +3,47 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import json
-import os
 import signal
-import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 import pytest
 
+from hooks.errors import Conflict
+from hooks.tenant import Placement
 from server.main import Roost
 from services.control.moves.entry import Entries
 from services.control.nodes import LAST_COMMAND
-from services.control.sagas import ORDER, PROMOTE
+from services.control.operations import SUCCEEDED
+from services.control.sagas import FINALIZE, PROMOTE
 from tests.conftest import StartRoost
-from tests.integration.placement.moving import TO, contents, ended
+from tests.integration.placement.killing import CHANGES, LEASE, env_of, go_on, killed, moments
+from tests.integration.placement.moving import TO, contents, ended, finalize, move
 from tests.integration.placement.traffic import Traffic
 from tests.integration.rules.people import keep
-from tests.integration.server.command import ROOT, environment, serving
+from tests.integration.server.command import serving
 from tests.support.client import CallError, connect, outcome, until
-from tests.support.placed import CLUSTERS, NAMED, cluster_settings
+from tests.support.placed import NAMED, cluster_settings
 
 APPS = """
 tenants:
   - {id: moved, services: {notes: {rules: {default: public}}}}
   - {id: third, services: {notes: {rules: {default: public}}}}
 """
-COMMAND = """
-import sys
-from services.control import operations, runner
-operations.LEASE_MS = runner.LEASE_MS = 1000
-from server.cli import cli
-cli()
-"""
-"""The command as it is, but for a shorter lease: what a killed one has left is taken up a second later."""
-LEASE = 2.0
-KILLS = (
-    pytest.param("frozen", "resume"),
-    pytest.param("switch", "rollback"),
-    *(
-        pytest.param(step, end, marks=pytest.mark.load)
-        for step in ("preflight", "mark", "copy", "follow", "switch", "frozen", "retain")
-        for end in ("resume", "rollback")
-        if (step, end) not in {("frozen", "resume"), ("switch", "rollback")}
-    ),
-)
+SURELY = ("change:freeze", "change:flip")
+"""The moments of the usual run: nobody writes anywhere, on this side and on that. All others are run with `load`."""
+MOMENTS = (*moments(PROMOTE), *(f"change:{name}" for name in CHANGES), "batch:")
+"""All: of every step, of what the catalogue is told, and after the first records of the first collection."""
+KILLS = [
+    pytest.param(moment, end, marks=() if moment in SURELY else pytest.mark.load)
+    for moment in MOMENTS
+    for end in ("resume", "rollback")
+]
+"""No combination is left out: before the flip a move is given up by a rollback, after it the data comes back."""
+ENDS_KILLED = [
+    pytest.param(moment, how, marks=() if moment == "after:purge-source" else pytest.mark.load)
+    for moment in moments(FINALIZE)
+    for how in ("resume", "finalize")
+]
+"""What is being purged cannot be brought back: a rollback is refused, whereupon it is gone on with."""
 
 
 @pytest.fixture
@@ -58,86 +53,64 @@ async def roost(roosts: StartRoost, mongod: str) -> Roost:
     return started
 
 
-def env_of(roost: Roost, mongod: str) -> dict[str, str]:
-    """The variables of another process of the same server."""
-    clusters = json.dumps({NAMED: CLUSTERS.uri(NAMED)})
-    own = environment(mongod, roost.settings.database, ROOST_CLUSTERS=clusters, ROOST_NODE_LEASE=str(LEASE))
-    return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | own
-
-
-@asynccontextmanager
-async def command(roost: Roost, mongod: str, *arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tenants promote moved ...` in a process of its own, which is ended with the block."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", COMMAND, "tenants", "promote", "moved", *arguments),
-        cwd=ROOT,
-        env=env_of(roost, mongod),
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        yield process
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def killed_at(roost: Roost, mongod: str, step: str) -> None:
-    """Begins a move, and kills the command when it has come to a step, or while writes stand still."""
-    async with command(roost, mongod, "--to", "database", "--cluster", NAMED, "--rate", "1500") as process:
-        async with asyncio.timeout(30):
-            if step == "frozen":
-                await until(lambda: is_frozen(roost), 30)
-            else:
-                assert process.stdout is not None
-                # A quick step may be over before it is told of.
-                awaited = ORDER[PROMOTE][ORDER[PROMOTE].index(step) :]
-                while line := (await process.stdout.readline()).decode():
-                    if line.split(" ")[0].strip() in awaited:
-                        break
-        with contextlib.suppress(ProcessLookupError):  # The last step is quick: it may be over.
-            process.kill()
-
-
-async def is_frozen(roost: Roost) -> bool:
-    tenant = await roost.backend.tenants.get("moved")
-    return tenant is not None and tenant.frozen
-
-
-async def go_on(roost: Roost, mongod: str, how: str) -> str:
-    """Goes on or back by the command, until it is done: a server may be faster in taking the move up."""
-    async with asyncio.timeout(60):
-        while True:
-            async with command(roost, mongod, f"--{how}") as process:
-                out, err = await process.communicate()
-                if process.returncode == 0:
-                    return out.decode()
-                assert process.returncode == 1, err.decode()
-            await asyncio.sleep(0.2)
-
-
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("step", "end"), KILLS)
-async def test_a_killed_move_is_gone_on_with_or_taken_back(roost: Roost, mongod: str, step: str, end: str) -> None:
+@pytest.mark.parametrize(("moment", "end"), KILLS)
+async def test_a_killed_move_is_gone_on_with_or_taken_back(roost: Roost, mongod: str, moment: str, end: str) -> None:
+    """By the command alone, from what the killed one has left; then what is not the app's place is purged."""
+    await roost.backend.control.runner.stop()
     async with Traffic(roost, ("moved", "third"), rate=40, each=1) as traffic:
-        await killed_at(roost, mongod, step)
-        await go_on(roost, mongod, end)
-        operations = roost.backend.control.operations
-        latest = await operations.latest("moved")
-        assert latest is not None
-        await ended(roost, latest)
-        tenant = await roost.backend.tenants.get("moved")
-        assert tenant is not None
-        assert (tenant.status, tenant.frozen) == ("ready", False)
-        assert tenant.placement.model == ("database" if end == "resume" else "shared")
+        await killed(roost, mongod, moment, "--to", "database", "--cluster", NAMED)
+        left = await roost.backend.control.operations.latest("moved")
+        assert left is not None
+        assert left.is_active
+        await go_on(roost, mongod, f"--{end}")
+        await is_at(roost, "database" if end == "resume" else "shared")
         await traffic.end()
         stored = {app: (await contents(roost, app))["notes"] for app in ("moved", "third")}
         assert sum(record["writer"] == "old" for record in stored["moved"]) == 300
         stored["moved"] = [record for record in stored["moved"] if record["writer"] != "old"]
         traffic.check(stored)
         assert sum(writer.refused for writer in traffic.writers["third"]) == 0
+    target = Placement(**left.data["target"])
+    await finalize(roost, "moved")
+    tenant = await roost.backend.tenants.get("moved")
+    assert tenant is not None
+    async with roost.backend.placements.provider(target).administer(tenant, target) as there:
+        assert (target.database in await there.deployment.client.list_database_names()) == (end == "resume")
+    if end == "resume":
+        shared = roost.backend.deployment.client[roost.settings.database]
+        assert await shared["notes"].count_documents({"app_id": "moved"}) == 0
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("moment", "how"), ENDS_KILLED)
+async def test_a_killed_end_of_a_move_is_gone_on_with(roost: Roost, mongod: str, moment: str, how: str) -> None:
+    """A rollback meanwhile is refused; nothing is left, and the app has all that it had."""
+    await roost.backend.control.runner.stop()
+    await move(roost, "moved", "database")
+    before = await contents(roost, "moved")
+    await killed(roost, mongod, moment, "--finalize", "--now")
+    with pytest.raises(Conflict):
+        await roost.backend.moves.rollback("moved")
+    if how == "resume":
+        await go_on(roost, mongod, "--resume")
+    else:
+        left = await roost.backend.control.operations.latest("moved")
+        assert left is not None
+        assert (await ended(roost, left)).state == SUCCEEDED
+    await is_at(roost, "database")
+    assert (await contents(roost, "moved"))["notes"] == before["notes"]
+    shared = roost.backend.deployment.client[roost.settings.database]
+    assert await shared["notes"].count_documents({"app_id": "moved"}) == 0
+    with pytest.raises(Conflict, match="finalized"):
+        await roost.backend.moves.rollback("moved")
+
+
+async def is_at(roost: Roost, model: str) -> None:
+    """The app is where it is to be, and is written."""
+    tenant = await roost.backend.tenants.get("moved")
+    assert tenant is not None
+    assert (tenant.status, tenant.frozen, tenant.placement.model) == ("ready", False, model)
 
 
 async def test_a_process_that_ends_between_the_flip_and_the_opening(
