@@ -50,6 +50,14 @@ class Entries:
         is_over = found is None or found.get("migration", {}).get("phase", CLOSED) == CLOSED
         return None if is_over else _to_migration(found)
 
+    async def is_closed(self, app_id: str, operation: str) -> bool:
+        """Whether the tenant's last move is this one, and nothing is left of it."""
+        chosen = {"_id": app_id, "migration.operation": operation, "migration.phase": CLOSED}
+        try:
+            return await self._tenants.find_one(chosen, {"_id": 1}, max_time_ms=2000) is not None
+        except DRIVER_ERRORS as error:
+            raise from_driver(error) from error
+
     async def begin(self, tenant: Tenant, operation: str, target: Placement) -> Migration:
         """The tenant begins to move; it is still written where it is (8.2.11, step 2).
 

@@ -145,6 +145,8 @@ class MoveSteps:
         self._tell(work, move.tenant, "app-moved", {"from": move.source.model, "to": move.target.model})
 
     async def _purge(self, work: Work) -> None:
+        if await self._is_over(work):
+            return
         move = await self._settled(work)
         left = move.source if move.phase == DONE else move.target
         purged = await self._placements.provider(left).deprovision(move.tenant, left)
@@ -152,6 +154,8 @@ class MoveSteps:
 
     async def _prove(self, work: Work) -> None:
         """Nothing of the tenant is left where its data is not."""
+        if await self._is_over(work):
+            return
         move = await self._settled(work)
         left = move.source if move.phase == DONE else move.target
         async with self._placements.provider(left).administer(move.tenant, left) as handle:
@@ -159,8 +163,9 @@ class MoveSteps:
         if any(remains.values()):
             names = ", ".join(name for name, count in remains.items() if count)
             raise Conflict(f"Records are left in: {names}")
-        await self._entries.close(move)
+        # Before the catalogue forgets where it was: what comes after may be done by another process.
         await work.note(proof={"collections": len(remains), "left": 0, "at": datetime.now(UTC).isoformat()})
+        await self._entries.close(move)
         self._tell(work, move.tenant, "app-move-finalized", {"purged": left.model})
 
     async def _near(self, tail: Tail) -> None:
@@ -222,6 +227,10 @@ class MoveSteps:
         if move is None or move.operation != work.operation.id:
             raise Conflict("The app is not on this move any more")
         return move
+
+    async def _is_over(self, work: Work) -> bool:
+        """Whether the move is finalized, by a process that ended before it could record that."""
+        return await self._entries.is_closed(work.tenant.id, work.operation.data["move"])
 
     async def _settled(self, work: Work) -> Migration:
         """The move that is finalized: one that goes on is not."""
