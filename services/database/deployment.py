@@ -73,6 +73,7 @@ class Deployment:
         self._group_commit: GroupCommit | None = None
         self._shares: Shares | None = None
         self._turns: Turns | None = None
+        self._ensuring = asyncio.Semaphore(max(1, pool_size // 2))
         self._ensured: dict[tuple[str, schema.CollectionSchema], asyncio.Task[None]] = {}
 
     @property
@@ -159,10 +160,17 @@ class Deployment:
             # What there is already is asked for once, for all of them.
             listing = asyncio.ensure_future(schema.listed(self.client[database], [one.name for one in new]))
             for one in new:
-                task = asyncio.ensure_future(schema.ensure(self.client[database], one, listing))
+                task = asyncio.ensure_future(self._ensure(database, one, listing))
                 task.add_done_callback(partial(self._forget_failure, (database, one)))
                 self._ensured[database, one] = task
         await asyncio.gather(*(asyncio.shield(self._ensured[database, one]) for one in dict.fromkeys(collections)))
+
+    async def _ensure(
+        self, database: str, collection: schema.CollectionSchema, listing: Awaitable[schema.Listing]
+    ) -> None:
+        # Calls need connections too, and a small pool would have many of these wait until they are given up.
+        async with self._ensuring:
+            await schema.ensure(self.client[database], collection, listing)
 
     def _forget_failure(self, key: tuple[str, schema.CollectionSchema], task: asyncio.Task[None]) -> None:
         if (task.cancelled() or task.exception() is not None) and self._ensured.get(key) is task:

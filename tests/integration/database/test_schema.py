@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+from uuid import uuid4
 
 import pytest
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 
 from hooks.errors import GeneralError
 from services.database.deployment import Deployment
@@ -10,6 +12,7 @@ from services.database.schema import VALIDATOR, CollectionSchema, Index, ensure,
 from services.store import Collection, Namespace
 from tests.integration.database.commands import Commands, user
 from tests.integration.database.conftest import USERS
+from tests.support.mongod import ReplicaSet
 
 
 async def test_many_processes_may_ensure_at_once(deployment: Deployment, collection: Collection) -> None:
@@ -69,3 +72,40 @@ async def test_a_failure_is_told_and_the_next_call_tries_again(deployment: Deplo
 async def test_a_unique_index_is_about_documents_that_have_the_fields(collection: Collection) -> None:
     await collection.insert([user("1"), user("2")])
     assert await collection.count({"app_id": "acme"}) == 2
+
+
+class AtOnce(CommandListener):
+    """How many commands that make collections were under way at the same time."""
+
+    def __init__(self) -> None:
+        self.now = self.most = 0
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if event.command_name in ("create", "createIndexes"):
+            self.now += 1
+            self.most = max(self.most, self.now)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        self._ended(event.command_name)
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        self._ended(event.command_name)
+
+    def _ended(self, name: str) -> None:
+        if name in ("create", "createIndexes"):
+            self.now -= 1
+
+
+async def test_collections_that_are_made_leave_connections_to_calls(replica_set: ReplicaSet) -> None:
+    """PO-2: a small pool, as an app of its own has; half of it is for whoever calls meanwhile."""
+    at_once = AtOnce()
+    deployment = Deployment(replica_set.uri, pool_size=4, event_listeners=[at_once])
+    await deployment.open()
+    database = f"test_{uuid4().hex}"
+    try:
+        await deployment.ensure(database, *(CollectionSchema(f"c{number}", USERS.indexes) for number in range(12)))
+        assert len(await deployment.client[database].list_collection_names()) == 12
+        assert at_once.most == 2
+    finally:
+        await deployment.client.drop_database(database)
+        await deployment.close()
