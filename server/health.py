@@ -7,13 +7,15 @@ from aiohttp import web
 from server import __version__, wire
 from server.connections import Connections
 from services.database.deployment import Deployment
+from services.placement.writes import Writes
 
 
 class Health:
-    """`/health` answers as long as the process lives; `/ready` answers 503 while MongoDB cannot be reached."""
+    """`/health` answers as long as the process lives; `/ready` answers 503 while MongoDB cannot be reached or written."""
 
-    def __init__(self, deployment: Deployment, connections: Connections) -> None:
+    def __init__(self, deployment: Deployment, connections: Connections, writes: Writes) -> None:
         self._deployment = deployment
+        self._writes = writes
         self._connections = connections
 
     async def health(self, request: web.Request) -> web.Response:
@@ -23,8 +25,11 @@ class Health:
     async def ready(self, request: web.Request) -> web.Response:
         """`{status, mongodb}`, 200 or 503."""
         up = await self._deployment.ping()
+        # A process that was without a database for long has to hear first what has moved meanwhile.
+        ready = up and self._writes.is_held
         return _json(
-            {"status": "ready" if up else "unavailable", "mongodb": "up" if up else "down"}, status=200 if up else 503
+            {"status": "ready" if ready else "unavailable", "mongodb": "up" if up else "down"},
+            status=200 if ready else 503,
         )
 
 

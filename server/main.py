@@ -335,7 +335,7 @@ class Roost:
             client_max_size=MAX_BODY, middlewares=[self.entrance.door.middleware(self.engine.options.path)]
         )
         self.engine.attach(web_app)
-        health = Health(self.backend.deployment, self.connections)
+        health = Health(self.backend.deployment, self.connections, self.backend.writes)
         web_app.router.add_get("/health", health.health)
         web_app.router.add_get("/ready", health.ready)
         web_app.router.add_get("/.well-known/jwks.json", Jwks(self.resolver, self.backend.keys).handle)

@@ -54,6 +54,11 @@ class Writes:
         """Lets writes begin until this moment of the monotonic clock. A process that never says so has no such bound."""
         self._until = until
 
+    @property
+    def is_held(self) -> bool:
+        """Whether this process is in touch with the control plane, and so may write."""
+        return self._until is None or time.monotonic() <= self._until
+
     def place(self, tenant_id: str, place: Place) -> bool:
         """Takes note of where a tenant's data is from now on; whether that is news."""
         known = self._places.get(tenant_id)
@@ -71,7 +76,7 @@ class Writes:
         place = self._places.get(tenant_id)
         if place is not None and (place.is_frozen or place.placement != placement):
             raise migrating()
-        if self._until is not None and time.monotonic() > self._until:
+        if not self.is_held:
             raise Unavailable("The server has lost touch with its control plane, and writes nothing meanwhile")
         self._running[tenant_id] = self._running.get(tenant_id, 0) + 1
 

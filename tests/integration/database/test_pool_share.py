@@ -95,6 +95,8 @@ async def test_a_tenant_has_its_share_and_no_more(collection: Collection) -> Non
 async def test_who_gives_up_gives_his_place_back(collection: Collection) -> None:
     """Cancelled before and after it had its turn: the tenant has its whole share afterwards."""
     for turns in (1, 50):
+        # PyMongo leaves the socket behind of a connection that is given up while it is opened.
+        await seconds(collection, LOUD, {}, 8)
         tasks = [asyncio.create_task(find(collection, LOUD, SLOW)) for _ in range(6)]
         for _ in range(turns):
             await asyncio.sleep(0.002)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
 
+from tests.conftest import StartRoost
 from tests.support.client import CallError, Client, connect, outcome, rest, until
 from tests.support.mongod import ReplicaSet
 from tests.support.roost import start_roost
@@ -55,6 +57,21 @@ async def test_a_killed_database_is_an_outage_and_no_more() -> None:
                 assert kept >= set(written), "an acknowledged record is lost"
         finally:
             await roost.drop()
+
+
+async def test_a_server_that_may_not_write_is_not_ready(roosts: StartRoost) -> None:
+    """LIMITS F3: `/ready` says 200 no earlier than writes are taken again."""
+    roost = await roosts()
+    async with rest(roost, "acme") as client:
+        heartbeat = roost.backend.nodes._task
+        assert heartbeat is not None
+        heartbeat.cancel()
+        roost.backend.writes.hold(time.monotonic() - 1)
+        ready = await client.request("GET", "/ready")
+        assert (ready.status, ready.json) == (503, {"status": "unavailable", "mongodb": "up"})
+        assert (await client.request("POST", "/notes", {"text": "x"})).status == 503
+        roost.backend.writes.hold(time.monotonic() + 60)
+        assert (await client.request("GET", "/ready")).status == 200
 
 
 async def _work(

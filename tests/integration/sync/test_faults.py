@@ -77,8 +77,12 @@ async def test_it_is_given_up_and_taken_up_again(roosts: StartRoost) -> None:
     async with manager(roost) as root:
         async with away(roost, SOUTH):
             made = await root.call("create", "roles", {"name": fresh()}, WAIT)
-            row = await root.call("get", "sync-status", f"{SOUTH}:roles:{made['_id']}")
-            assert row["status"] == "failed"
+
+            async def is_given_up() -> bool:
+                row = await root.call("get", "sync-status", f"{SOUTH}:roles:{made['_id']}")
+                return bool(row["status"] == "failed")
+
+            await until(is_given_up, 15)
             run = await roost.backend.sync.runs.begin("while-away")
             await roost.backend.sync.runs.work(run["_id"])
             assert (await roost.backend.sync.runs.get("while-away") or {})["failed"] == 1
