@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 Path = Literal["pymongo", "lean"]
 
 # With every server down a call ends within 2.5 s.
-_SERVER_SELECTION_MS = 2400
+_SERVER_SELECTION_MS = 2300
 _CONNECT_MS = 2000
 _POOL_WAIT_MS = 2000
 # A server that was away is seen again so soon: it may be the next primary. One that hangs is given up after this and
