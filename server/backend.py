@@ -73,9 +73,9 @@ class Backend:
         """`deployment` is open, by this URI."""
         self.settings = settings
         self.at_end = AsyncExitStack()
+        """What is done with the database when all that works in the background has ended."""
         self.client_id: str | None = None
         """Of the control plane's own front end, if a plug-in has named it."""
-        """What is done with the database when all that works in the background has ended."""
         self.deployment = deployment
         self.master = master
         self.key_store = MongoKeyStore(deployment, database=settings.database)

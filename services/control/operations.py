@@ -38,6 +38,8 @@ CANCELLED = "cancelled"
 
 AT_ONCE = datetime.fromtimestamp(0, UTC)
 """As the moment from which an operation is due. Later ones are counted by the database's clock alone."""
+OPEN = frozenset({"copied", "estimate", "hook_failures", "proof", "purged"})
+"""Notes that name no server, cluster or database."""
 LEASE_MS = 10_000
 """Milliseconds after which the operation of a process that is gone is taken up by another one."""
 
@@ -75,8 +77,8 @@ class Operation:
         """Whether a step has been done."""
         return any(kept["name"] == step and kept["state"] == SUCCEEDED for kept in self.steps)
 
-    def shown(self) -> Record:
-        """What those who may read operations see."""
+    def shown(self, *, to_tenant: bool = False) -> Record:
+        """What those who may read operations see; those of one tenant do not see where its data is and by which servers."""
         return {
             "_id": self.id,
             "tenant_id": self.app_id,
@@ -86,7 +88,9 @@ class Operation:
             "actor": self.actor,
             "attempts": self.attempts,
             "error": None if self.error is None else dict(self.error),
-            "notes": {name: note for name, note in self.notes.items() if name != "token"},
+            "notes": {
+                name: note for name, note in self.notes.items() if name != "token" and (name in OPEN or not to_tenant)
+            },
             "created_at": self.created_at,
             "updated_at": self.updated_at,
             "ended_at": self.ended_at,

@@ -7,6 +7,7 @@ import contextlib
 import random
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -116,6 +117,8 @@ class Runner:
     async def _run(self, operation: Operation) -> None:
         changes: dict[str, Any] = {}
         events: list[Document] = []
+        # A step sees what those before it have noted, also where that was done too quickly to be read again.
+        notes = {**operation.notes}
         if self._tried is not None:
             await self._tried(operation)
         if operation.fence == 1:
@@ -128,7 +131,7 @@ class Runner:
             begun = {"state": RUNNING, "attempts": attempt, "started_at": datetime.now(UTC), "error": None}
             changes |= {f"steps.{place}.{key}": value for key, value in begun.items()}
             events.append({"step": name, "event": "started", "attempt": attempt})
-            step = asyncio.ensure_future(self._ensure(operation, name))
+            step = asyncio.ensure_future(self._ensure(operation, name, notes))
             try:
                 done, _ = await asyncio.wait([step], timeout=QUICK)
                 if not done:
@@ -147,8 +150,8 @@ class Runner:
             events.append({"step": name, "event": SUCCEEDED, "attempt": attempt})
         await self._tell(await self._operations.end(operation, SUCCEEDED, {**changes, "error": None}, events))
 
-    async def _ensure(self, operation: Operation, name: str) -> str | None:
-        """Does a step; what went wrong, in a sentence that may be shown, or None."""
+    async def _ensure(self, operation: Operation, name: str, noted: dict[str, Any]) -> str | None:
+        """Does a step; what went wrong, in a sentence that may be shown, or None. What it notes is added to `noted`."""
         try:
             step = self._sagas.step(operation.kind, name)
             if step is None:
@@ -158,11 +161,12 @@ class Runner:
                 return "The app is not in the catalogue any more"
 
             async def note(**notes: Any) -> None:
+                noted.update(notes)
                 values = {f"notes.{key}": value for key, value in notes.items()}
                 await self._tell(await self._operations.note(operation, values))
 
             with tenant_scope(tenant):
-                await step.ensure(Work(operation, tenant, note))
+                await step.ensure(Work(replace(operation, notes=noted), tenant, note))
         except LeaseLost:
             raise
         except FeathersError as error:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import time
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from services.placement.shared import collections
 
 BATCH = 200
 """Records that are read and written at a time."""
+BATCH_BYTES = 16 * 1024 * 1024
+"""Bytes of them, of which the last record may be beyond that."""
 PATIENCE = 5.0
 """Seconds after which what was read is too old to be written: another process may have taken over in the meantime."""
 MARKS = "_moves"
@@ -80,11 +83,13 @@ class Pair:
 
     async def copy(self, name: str, ids: Iterable[Id]) -> None:
         """Makes these records at the target what they are at the source now. What a unique index refuses comes later."""
-        todo = [*ids]
-        for start in range(0, len(todo), BATCH):
-            refused = await self._write(name, todo[start : start + BATCH])
+        todo: Sequence[Id] = [*ids]
+        while todo:
+            began = time.monotonic()
+            some, documents, todo = await self._read(name, todo)
+            refused = await self._write(name, some, documents, began)
             late = self.late.setdefault(name, {})
-            for id in todo[start : start + BATCH]:
+            for id in some:
                 late.pop(id, None)
             late.update(dict.fromkeys(refused))
 
@@ -115,10 +120,16 @@ class Pair:
                 found += not any(_expires(document, field, seconds, soon) for field, seconds in fields.items())
         return found
 
-    async def _write(self, name: str, ids: Sequence[Id]) -> list[Id]:
-        """Those that a unique index has refused."""
-        began = time.monotonic()
-        documents = await _find(self.source[name], {"app_id": self.app_id, "_id": {"$in": [*map(_decoded, ids)]}})
+    async def _read(self, name: str, ids: Sequence[Id]) -> tuple[Sequence[Id], dict[Id, bytes], Sequence[Id]]:
+        """The first of some records: which were looked for, those that there are, and the ids that are left to look for."""
+        some, rest = ids[:BATCH], ids[BATCH:]
+        documents, is_all = await _find(self.source[name], self._chosen(some), most=BATCH_BYTES)
+        if is_all:
+            return some, documents, rest
+        return [*documents], documents, [*(id for id in some if id not in documents), *rest]
+
+    async def _write(self, name: str, ids: Sequence[Id], documents: dict[Id, bytes], began: float) -> list[Id]:
+        """Those that a unique index has refused; the records were read from `began` on."""
         changes: list[Any] = [
             ReplaceOne(self._one(id), RawBSONDocument(documents[id], _RAW), upsert=True)
             if id in documents
@@ -141,19 +152,24 @@ class Pair:
         least: Any = {"a": self.app_id}
         most: Any = {"a": self.app_id, "i": MaxKey()}
         while True:
-            documents = await _find(self.source[name], self._range(least, most), limit=BATCH)
-            is_last = len(documents) < BATCH
+            chosen = self._range(least, most)
+            documents, is_all = await _find(self.source[name], chosen, limit=BATCH, most=BATCH_BYTES)
+            is_last = is_all and len(documents) < BATCH
             reached = most if is_last else _decoded([*documents][-1])
-            others = await _find(self.target[name], self._range(least, reached, "$lt" if is_last else "$lte"))
+            others, _ = await _find(self.target[name], self._range(least, reached, "$lt" if is_last else "$lte"))
             yield documents, others
             if is_last:
                 return
             least = reached
 
     async def _these(self, name: str, ids: Sequence[Id]) -> AsyncIterator[tuple[dict[Id, bytes], dict[Id, bytes]]]:
-        for start in range(0, len(ids), BATCH):
-            chosen = {"app_id": self.app_id, "_id": {"$in": [*map(_decoded, ids[start : start + BATCH])]}}
-            yield await _find(self.source[name], chosen), await _find(self.target[name], chosen)
+        while ids:
+            some, documents, ids = await self._read(name, ids)
+            others, _ = await _find(self.target[name], self._chosen(some))
+            yield documents, others
+
+    def _chosen(self, ids: Sequence[Id]) -> dict[str, Any]:
+        return {"app_id": self.app_id, "_id": {"$in": [*map(_decoded, ids)]}}
 
     def _range(self, least: Any, most: Any, below: str = "$lt") -> dict[str, Any]:
         return {"app_id": self.app_id, "_id": {"$gt": least, below: most}}
@@ -194,7 +210,17 @@ def _decoded(id: Id) -> RawBSONDocument:
     return RawBSONDocument(id, _RAW)
 
 
-async def _find(collection: Any, filter: dict[str, Any], limit: int = 0) -> dict[Id, bytes]:
+async def _find(
+    collection: Any, filter: dict[str, Any], *, limit: int = 0, most: float = math.inf
+) -> tuple[dict[Id, bytes], bool]:
+    """The records in the order of their ids, and whether that is all: reading ends with the one that passes `most` bytes."""
+    found: dict[Id, bytes] = {}
+    size = 0
     raw = collection.with_options(codec_options=_RAW)
-    cursor = raw.find(filter, sort=[("_id", 1)], limit=limit, max_time_ms=2500)
-    return {encoded(document["_id"]): bytes(document.raw) for document in await cursor.to_list()}
+    async with raw.find(filter, sort=[("_id", 1)], limit=limit, max_time_ms=2500) as cursor:
+        async for document in cursor:
+            found[encoded(document["_id"])] = bytes(document.raw)
+            size += len(document.raw)
+            if size > most:
+                return found, False
+    return found, True

@@ -90,13 +90,14 @@ class TenantOperationsService(Service):
     async def find(self, params: Params) -> Page:
         """Operations, the newest first unless it is asked otherwise."""
         listing = parse({"$sort": {"created_at": -1}, **asked(params.query)}, FIELDS)
-        chosen = {"$and": [listing.filter, self._scope(params)]}
+        scope = self._scope(params)
+        chosen = {"$and": [listing.filter, scope]}
         total, found = await self._operations.find(chosen, sort=listing.sort, skip=listing.skip, limit=listing.limit)
         return {
             "total": total,
             "limit": listing.limit,
             "skip": listing.skip,
-            "data": [operation.shown() for operation in found],
+            "data": [operation.shown(to_tenant="app_id" in scope) for operation in found],
         }
 
     async def get(self, id: Any, params: Params) -> Record:
@@ -113,7 +114,7 @@ class TenantOperationsService(Service):
             {name: value for name, value in event.items() if name not in ("_id", "operation", "app_id")}
             for event in await self._operations.events(found.id)
         ]
-        return {**found.shown(), "events": events}
+        return {**found.shown(to_tenant="app_id" in scope), "events": events}
 
     async def create(self, data: Any, params: Params) -> Record:
         """Asks for an operation, or for another attempt of one that failed (`provision`); it goes on by itself.

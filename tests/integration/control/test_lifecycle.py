@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Mapping
+from typing import Any
 
 import pytest
 
 from hooks.errors import BadRequest, Conflict, Forbidden, NotFound
 from hooks.tenant import RESERVED_IDS, Tenant
 from server.main import Roost
-from services.control.lifecycle import Actor
+from services.control.lifecycle import AT_THE_SERVER, Actor
 from services.control.operations import FAILED, SUCCEEDED, WAITING
 from services.control.purge import CONTROL_FIELDS, CONTROL_KEPT
-from services.control.sagas import DELETE, PROVISION, Work
+from services.control.sagas import DELETE, PROVISION, Step, Work
 from services.declaration import Declaration
 from services.tenant_hooks import Data, TenantCall
 from tests.conftest import StartRoost
@@ -288,6 +289,21 @@ async def test_deleting_goes_step_by_step_and_never_past_a_failed_one(roost: Roo
     assert (await control.lifecycle.settle(again.id)).state == SUCCEEDED
     assert order == ["export", "export"]
     assert await state(roost, "acme") is None
+
+
+async def test_a_step_sees_what_those_before_it_have_noted(roost: Roost) -> None:
+    """However quick they were: what counts on goes on counting."""
+    control, seen = roost.backend.control, list[Any]()
+
+    async def count(work: Work) -> None:
+        seen.append(work.operation.notes.get("count", 0))
+        await work.note(count=seen[-1] + 1)
+
+    control.sagas.define("count", *(Step(name, count) for name in ("one", "two", "three")))
+    operation = await control.lifecycle.settle((await control.lifecycle.begin("acme", "count", AT_THE_SERVER)).id)
+    assert operation.state == SUCCEEDED, operation.error
+    assert seen == [0, 1, 2]
+    assert operation.notes["count"] == 3
 
 
 async def test_after_a_deletion_nothing_carries_the_id_and_nobody_gets_it_again(roost: Roost) -> None:

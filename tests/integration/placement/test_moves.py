@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from typing import Any
 
+import bson
 import pytest
 from bson import MaxKey
+from bson.raw_bson import RawBSONDocument
 
 from hooks.context import Params, Record
 from hooks.errors import BadRequest, Conflict, Unavailable
 from server.main import Roost
-from services.control.moves.copying import Pair
+from services.control.moves import copying
+from services.control.moves.copying import Pair, encoded
 from services.control.moves.moves import Destination
 from services.users import grant
 from tests.conftest import StartRoost
@@ -192,6 +196,32 @@ async def test_a_small_app_beside_a_giant_is_moved_without_a_look_at_it(roost: R
     moved = await move(roost, "acme", "database")
     assert moved.notes["evidence"]["papers"]["documents"] == 4
     assert moved.notes["estimate"]["collections"]["papers"] == 4
+
+
+async def test_large_records_are_moved_a_few_at_a_time(roost: Roost, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every resource is bounded: what is read at a time has so many bytes, and everything arrives all the same."""
+    monkeypatch.setattr(copying, "BATCH_BYTES", 1000)
+    source = roost.backend.deployment.client[roost.settings.database]
+    target = roost.backend.deployment.client[f"{roost.settings.database}_control"]
+    papers: list[Any] = [
+        {"_id": {"a": "acme", "i": f"p{n:02}"}, "app_id": "acme", "text": "x" * 400} for n in range(30)
+    ]
+    await source["papers"].insert_many(papers)
+    await target["papers"].insert_one({"_id": {"a": "acme", "i": "p99"}, "app_id": "acme"})
+    pair = Pair("acme", source, target)
+    pages = [len(documents) async for documents, _ in pair._side_by_side("papers")]
+    assert sum(pages) == 30
+    assert max(pages) == 3
+    assert await pair.differences("papers") == 31
+    gone = encoded(RawBSONDocument(bson.encode({"a": "acme", "i": "p98"})))
+    some = [encoded(RawBSONDocument(bson.encode(paper["_id"]))) for paper in papers[::2]]
+    assert await pair.differences("papers", [gone, *some]) == 15
+    await pair.copy("papers", [gone, *some])
+    assert await target["papers"].count_documents({"app_id": "acme"}) == 16
+    compared = await pair.make_equal("papers")
+    assert (compared.documents, compared.mended) == (30, 16)
+    assert await target["papers"].find(sort=[("_id", 1)]).to_list() == papers
+    await target["papers"].drop()
 
 
 async def test_a_report_says_which_apps_are_heavy(roost: Roost) -> None:
