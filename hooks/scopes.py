@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Iterable
 
-from hooks.context import Authentication, HookContext
-from hooks.errors import Forbidden
+from hooks.context import Authentication, HookContext, Params
+from hooks.errors import Forbidden, NotAuthenticated
 
 KEY_PREFIX = "rk_"
 """How the text of every API key begins."""
@@ -53,6 +53,20 @@ def check_scopes(context: HookContext, login: Authentication) -> None:
         return
     if not is_within(scopes, context.path, context.method):
         raise Forbidden(f"This API key may not call '{context.method}' on '{context.path}'")
+
+
+def person(params: Params) -> str:
+    """The id of the user who calls: whoever it is, he is no program.
+
+    Raises:
+        NotAuthenticated: nobody is logged in. Forbidden: an API key calls.
+    """
+    if params.user is None:
+        raise NotAuthenticated()
+    user_id = str(params.user["_id"])
+    if user_id.startswith(PRINCIPAL_PREFIX):
+        raise Forbidden("An API key is no user: only users may do this")
+    return user_id
 
 
 def is_within(scopes: Iterable[str], path: str, method: str) -> bool:

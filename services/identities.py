@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hooks.context import Params, Record
-from hooks.errors import Forbidden, NotAuthenticated, NotFound
-from hooks.scopes import PRINCIPAL_PREFIX
+from hooks.errors import NotFound
+from hooks.scopes import person
 from services.authentication.identities import Identities
 from services.base import Service
 
@@ -30,7 +30,7 @@ class IdentitiesService(Service):
 
     async def find(self, params: Params) -> list[Record]:
         """The identities, the oldest first, at most 100."""
-        return await self._identities.find(params.tenant, _caller(params))
+        return await self._identities.find(params.tenant, person(params))
 
     async def remove(self, id: Any, params: Params) -> Record:
         """Unlinks one: nobody signs in by it as this user any more. Sessions that it has begun go on.
@@ -38,16 +38,7 @@ class IdentitiesService(Service):
         Raises:
             NotFound: the caller has no such identity. Conflict: he would have no way to sign in.
         """
-        user_id = _caller(params)
+        user_id = person(params)
         if not isinstance(id, str) or not id:
             raise NotFound("No record found for this id")
         return await self._identities.unlink(params.tenant, id, user_id)
-
-
-def _caller(params: Params) -> str:
-    if params.user is None:
-        raise NotAuthenticated()
-    user_id = str(params.user["_id"])
-    if user_id.startswith(PRINCIPAL_PREFIX):
-        raise Forbidden("Only users have identities")
-    return user_id

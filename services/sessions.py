@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from hooks.context import Params, Record
-from hooks.errors import Forbidden, NotAuthenticated, NotFound
-from hooks.scopes import PRINCIPAL_PREFIX
+from hooks.errors import NotFound
+from hooks.scopes import person
 from services.authentication.ledger import Ledger
 from services.base import Service
 
@@ -38,7 +38,7 @@ class SessionsService(Service):
 
     async def find(self, params: Params) -> list[Record]:
         """The sessions that last, those used last first, at most 100; `current` is that of the call."""
-        return [_own(record, params) for record in await self._ledger.find(params.tenant, _caller(params))]
+        return [_own(record, params) for record in await self._ledger.find(params.tenant, person(params))]
 
     async def remove(self, id: Any, params: Params) -> Record | list[Record]:
         """Ends one session; all of them, that of the call too, when the id is None. Live connections are logged out.
@@ -46,21 +46,12 @@ class SessionsService(Service):
         Raises:
             NotFound: the caller has no such session.
         """
-        user_id = _caller(params)
+        user_id = person(params)
         if id is None:
             return [_own(record, params) for record in await self._ledger.end_all(params.tenant, user_id)]
         if not isinstance(id, str) or not id:
             raise NotFound(f"No record found for id '{str(id)[:64]}'")
         return _own(await self._ledger.end(params.tenant, id, user_id), params)
-
-
-def _caller(params: Params) -> str:
-    if params.user is None:
-        raise NotAuthenticated()
-    user_id = str(params.user["_id"])
-    if user_id.startswith(PRINCIPAL_PREFIX):
-        raise Forbidden("An API key has no sessions")
-    return user_id
 
 
 def _own(record: Record, params: Params) -> Record:

@@ -2,8 +2,8 @@
 
 A call that finds a token here costs no query. A node takes tokens for about a quarter of a second at a time, so that all nodes
 together never let more through than the bucket has; what a node has taken and does not use is the error, at most that batch.
-Where a bucket is empty, calls are refused here until it has a batch again, or half of its capacity if that is less: asking for
-each token alone would take the database more time than the calls do, and a bucket that is asked too late runs over.
+Where a bucket is empty, calls are refused here until it has a batch again, or half of its capacity if that is less: to ask for
+each token alone would be a query for each call that is let through.
 """
 
 from __future__ import annotations
