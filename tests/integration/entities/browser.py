@@ -10,6 +10,8 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
+import jwt
+
 from server.main import Roost
 from services.authentication.codes import challenge_of
 from tests.integration.entities.people import HUB, administrator, field_of
@@ -128,3 +130,19 @@ async def browsing(
         if kept:
             assert (await browser.keep()).status == 204
         yield browser
+
+
+def claims_of(token: str) -> dict[str, Any]:
+    """What an access token says."""
+    return dict(jwt.decode(token, options={"verify_signature": False}))
+
+
+def records(served: Roost, name: str) -> Any:
+    """A collection of the apps that share the database."""
+    return served.backend.deployment.client[served.settings.database][name]
+
+
+async def status_at(served: Roost, token: str, app: str, path: str = "/roles") -> int:
+    """How a request with an access token is answered."""
+    async with rest(served, app) as http:
+        return (await http.request("GET", path, headers={"Authorization": f"Bearer {token}"})).status
