@@ -32,8 +32,8 @@ _log = logging.getLogger(__name__)
 #: How commands reach the server: through PyMongo, or by the lean path beside it.
 Path = Literal["pymongo", "lean"]
 
-# With every server down a call ends within 2.5 s.
-_SERVER_SELECTION_MS = 2300
+# With every server down a call ends within 2.5 s: PyMongo looks at the clock every half second, and so gives up after two.
+_SERVER_SELECTION_MS = 1900
 _CONNECT_MS = 2000
 _POOL_WAIT_MS = 2000
 # A server that was away is seen again so soon: it may be the next primary. One that hangs is given up after this and
