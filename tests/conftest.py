@@ -39,6 +39,15 @@ def pytest_configure(config: pytest.Config) -> None:
     default_model[0] = config.getoption("--model")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Tests marked `shared_only` say why the option is nothing to them, and are left out with it."""
+    if config.getoption("--model") == "shared":
+        return
+    for item in items:
+        if (mark := item.get_closest_marker("shared_only")) is not None:
+            item.add_marker(pytest.mark.skip(reason=mark.args[0]))
+
+
 def pytest_collection_finish(session: pytest.Session) -> None:
     """Notes which modules pay the whole price of hashes, and has the garbage collector look at less.
 

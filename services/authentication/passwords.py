@@ -41,11 +41,12 @@ class Passwords:
         most_waiting: int = 200,
     ) -> None:
         """`memory_kib` and `rounds` are what a hash costs, `MEMORY_KIB` and `ROUNDS` if not given; `workers` are threads,
-        one per core if not given: more of them hash no faster, and hold up the loop; `most_waiting` calls may wait for one.
+        if not given one per core but that of the event loop: with more of them others' calls wait for a core; `most_waiting`
+        calls may wait for one.
         """
         memory_kib, rounds = memory_kib or MEMORY_KIB, rounds or ROUNDS
         self._argon2: Any = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=parallelism)
-        workers = workers or os.cpu_count() or 1
+        workers = workers or max(1, (os.cpu_count() or 1) - 1)
         self._most = workers + most_waiting
         self._pending = 0
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=_stand_back)

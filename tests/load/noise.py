@@ -1,9 +1,15 @@
-"""A tenant that makes noise, as a process of its own: `python -m tests.load.noise URL APP KIND SECONDS` tells its answers."""
+"""A tenant that makes noise, as a process of its own: `python -m tests.load.noise URL APP KIND SECONDS` tells its answers.
+
+Its clients would be on other machines: here the process gets what the server and the quiet tenant leave of the
+processors. They come independently of each other, so that each pauses for another time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import random
 import sys
 import time
 from collections import Counter
@@ -40,7 +46,7 @@ class Noise:
                 answer = error
             code = str(answer.code) if isinstance(answer, CallError) else type(answer).__name__
             self.answers["fine" if not isinstance(answer, Exception) else code] += 1
-            await asyncio.sleep(pause)
+            await asyncio.sleep(pause * random.uniform(0, 2))
 
     async def over_sockets(self, act: Callable[[Client], Awaitable[Any]], at_once: int, pause: float) -> None:
         """Does something on each of some sockets, so many times at once."""
@@ -83,6 +89,8 @@ class Noise:
 
 async def main(url: str, app: str, kind: str, seconds: str) -> None:
     """Makes noise of a kind for a while."""
+    if kind != "processor":
+        os.nice(19)
     noise = Noise(url, app, time.monotonic() + float(seconds))
     await getattr(noise, kind)()
     sys.stdout.write(json.dumps(noise.answers))
