@@ -56,6 +56,7 @@ from services.mail.drivers import register_mail
 from services.mail.message import PlatformMailer
 from services.placement.clients import Address, Clients
 from services.placement.dedicated import DEFAULT, ClusterProvider, DatabaseProvider
+from services.placement.pools import Usage, usage
 
 log = structlog.get_logger()
 
@@ -201,6 +202,24 @@ class Backend:
                 )
             if room.is_tight:
                 log.warning("all servers may ask for more connections than there are", **asdict(room))
+
+    def pools(self) -> dict[str, Usage]:
+        """The connections of this process by cluster (PO-4)."""
+        return usage([(DEFAULT, self.deployment), *self.clients.by_cluster])
+
+    def check_placement(self) -> None:
+        """Looks whether new apps can be where the setting says; plug-ins have registered their models by then.
+
+        Raises:
+            StartError: they cannot.
+        """
+        wanted = self.settings.placement
+        if wanted is None:
+            return
+        try:
+            self.placements.check(wanted.model, wanted.cluster)
+        except BadRequest as error:
+            raise StartError(f"ROOST_PLACEMENT: {error.message}") from error
 
     async def found(self) -> Tenant:
         """The control plane's tenant, made if there is none yet.

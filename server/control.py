@@ -58,7 +58,14 @@ class Control:
         self.runner = Runner(self.operations, self.sagas, apps)
         self.creators = Creators(deployment, database=database)
         self.lifecycle = Lifecycle(
-            apps, self.operations, self.runner, self.sagas, audit, creators=self.creators, control_plane=id
+            apps,
+            self.operations,
+            self.runner,
+            self.sagas,
+            audit,
+            creators=self.creators,
+            control_plane=id,
+            placement=settings.placement,
         )
         self.purge = Purge(deployment, apps.placements, database=database)
         self.moves: Moves | None = None

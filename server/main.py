@@ -182,6 +182,7 @@ class Roost:
             for module in settings.modules:
                 await configure(roost.app, module)
             compose(roost.app, backend)
+            backend.check_placement()
             control_plane = await backend.found()
             await check_guards(backend, control_plane)
             roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)

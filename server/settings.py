@@ -17,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from hooks.permission import TENANT_ADMIN, TENANT_LEVEL
 from hooks.tenant import RESERVED_IDS
 from services.control.sync.model import Switches
+from services.declaration.placement import PlacementDeclaration
 from services.redirects import parse_target
 
 PREFIX = "ROOST_"
@@ -116,6 +117,11 @@ class Settings(BaseSettings):
     clusters: SecretStr | None = Field(
         None,
         description="Further clusters on which apps can have databases of their own: a JSON object of MongoDB URIs by name.",
+    )
+    placement: Annotated[PlacementDeclaration | None, NoDecode] = Field(
+        None,
+        description="Where the data of new apps is kept that say nothing of it: an isolation model, or a JSON object as "
+        "`placement` in a declaration. Without it, in the shared database.",
     )
     dedicated_pool: int = Field(
         5, ge=1, le=1000, description="Connections to each server of a database that one app alone uses, at most."
@@ -239,6 +245,18 @@ class Settings(BaseSettings):
         if value is not None:
             named_clusters(value.get_secret_value())
         return value
+
+    @field_validator("placement", mode="before")
+    @classmethod
+    def _read_placement(cls, value: Any) -> Any:
+        if not isinstance(value, str):
+            return value
+        if not value.lstrip().startswith("{"):
+            return {"model": value}
+        try:
+            return json.loads(value)
+        except ValueError:
+            raise ValueError("must be an isolation model, or a JSON object as `placement` in a declaration") from None
 
     @field_validator("plan_connections", mode="before")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from ipaddress import ip_address
 
 from aiohttp import web
@@ -33,6 +33,7 @@ FORWARDED = ("X-Forwarded-For", "X-Forwarded-Host", "X-Real-IP", "Forwarded", "V
 """Headers by which a proxy is known."""
 
 Read = Callable[[], float]
+ReadEach = Callable[[], Mapping[str, float]]
 
 
 class _Seconds:
@@ -72,11 +73,16 @@ class Metrics:
         self._events = TenantCounter(self._ranking)
         self._seconds: dict[str, _Seconds] = {}
         self._gauges: list[tuple[str, str, Read]] = []
+        self._labelled: list[tuple[str, str, str, ReadEach]] = []
         self._task: asyncio.Task[None] | None = None
 
     def gauge(self, name: str, about: str, read: Read) -> None:
         """Exports what `read` answers, under `roost_<name>`."""
         self._gauges.append((name, about, read))
+
+    def gauges(self, name: str, about: str, label: str, read: ReadEach) -> None:
+        """Exports all that `read` answers, by what it gives as the label: words of the operators, of which there are few."""
+        self._labelled.append((name, about, label, read))
 
     def call(self, context: HookContext, seconds: float, error: BaseException | None) -> None:
         """Counts a call from outside that has ended."""
@@ -113,6 +119,11 @@ class Metrics:
         yield seconds
         for name, about, read in self._gauges:
             yield GaugeMetricFamily(f"roost_{name}", about, value=read())
+        for name, about, label, read_each in self._labelled:
+            family = GaugeMetricFamily(f"roost_{name}", about, labels=(label,))
+            for value, number in sorted(read_each().items()):
+                family.add_metric((value,), number)
+            yield family
 
     def _connection_gauges(self) -> Iterator[Metric]:
         by_tenant = GaugeMetricFamily("roost_connections", "Open sockets.", labels=("tenant",))

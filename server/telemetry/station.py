@@ -26,6 +26,18 @@ class Station:
         self.metrics = Metrics(connections, logs.current_call)
         self.tail = Tail(backend.tails, node=backend.nodes.id)
         self.observer = Observer(self.metrics, self.tail, traces)
+        self.metrics.gauges(
+            "mongo_connections",
+            "Connections of this process to all servers of a cluster, besides those that watch them.",
+            "cluster",
+            lambda: {cluster: pool.open for cluster, pool in backend.pools().items()},
+        )
+        self.metrics.gauges(
+            "mongo_connections_most",
+            "What the clients that are open now may have at most, with those that watch: servers x (pool + 2) of each.",
+            "cluster",
+            lambda: {cluster: pool.most for cluster, pool in backend.pools().items()},
+        )
         self._page = MetricsPage(self.metrics, addresses, None if token is None else token.get_secret_value())
 
     async def start(self, stack: AsyncExitStack) -> None:

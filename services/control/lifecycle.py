@@ -23,6 +23,7 @@ from services.control.sagas import DELETE, FINALIZE, PROMOTE, PROVISION, RESUME,
 from services.control.steps import run_after
 from services.control.tenants import Change, Tenants
 from services.declaration import Declaration, DeclarationError, TenantDeclaration
+from services.declaration.placement import PlacementDeclaration
 from services.tenant_hooks import TenantCall, TenantHooks
 
 log = structlog.get_logger()
@@ -64,8 +65,9 @@ class Lifecycle:
         *,
         creators: Creators,
         control_plane: str,
+        placement: PlacementDeclaration | None = None,
     ) -> None:
-        """`control_plane` is its tenant's id."""
+        """`control_plane` is its tenant's id; `placement` is that of new tenants that name none."""
         self._tenants = tenants
         self._operations = operations
         self._runner = runner
@@ -73,6 +75,7 @@ class Lifecycle:
         self._audit = audit
         self._creators = creators
         self._control_plane = control_plane
+        self._placement = placement
         self.hooks: Callable[[], TenantHooks] = TenantHooks
         """Where plug-ins have registered theirs."""
         self._listeners: list[Callable[[Tenant], Awaitable[None]]] = []
@@ -317,14 +320,17 @@ class Lifecycle:
         given = one.model_dump(mode="json", by_alias=True, exclude_unset=True)
         wanted = await (hooks.before_create if existing is None else hooks.before_update)(call, given)
         if wanted is given:
-            return one
+            return self._placed(one)
         try:
             (refined,) = declaration.check({"tenants": [dict(wanted)]}).tenants
         except DeclarationError as error:
             raise BadRequest("What a hook has made of the app is none", errors=[*error.mistakes]) from error
         if refined.id != one.id:
             raise BadRequest("A hook cannot give an app another id")
-        return refined
+        return self._placed(refined)
+
+    def _placed(self, one: TenantDeclaration) -> TenantDeclaration:
+        return one if one.placement is not None else one.model_copy(update={"placement": self._placement})
 
     async def _known(self, id: str) -> Tenant:
         tenant = await self._tenants.get(id)

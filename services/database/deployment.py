@@ -14,7 +14,7 @@ from pymongo.errors import ConfigurationError, ConnectionFailure, OperationFailu
 from pymongo.monitoring import CommandListener
 
 from hooks.errors import Unavailable
-from services.database import schema, transaction
+from services.database import handover, schema, transaction
 from services.database.command_events import CommandEvents
 from services.database.driver import DriverCollection
 from services.database.faults import DRIVER_ERRORS
@@ -89,6 +89,18 @@ class Deployment:
         if self._shares is None:
             raise RuntimeError("the deployment is not open")
         return self._shares
+
+    @property
+    def connections(self) -> int:
+        """How many connections are open, to all servers, besides those that watch these."""
+        lean = 0 if self._runner is None else self._runner.connections
+        return lean + (0 if self._client is None else handover.connections(self._client))
+
+    @property
+    def pools(self) -> tuple[int, int]:
+        """How many connections to each server there are at most, and how many servers."""
+        servers = len(self.client.topology_description.server_descriptions())
+        return (1 if self._runner is None else 2) * self._pool_size, servers
 
     async def open(self) -> None:
         """Connects.

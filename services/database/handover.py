@@ -64,6 +64,11 @@ async def open_connection(client: AsyncMongoClient[Document], address: Address) 
     )
 
 
+def connections(client: AsyncMongoClient[Document]) -> int:
+    """How many connections PyMongo's own pools have open, to all servers, besides those that watch these."""
+    return sum(len(one.pool.conns) + one.pool.active_sockets for one in client._topology._servers.values())
+
+
 async def report(client: AsyncMongoClient[Document], opened: Opened, error: PyMongoError) -> None:
     """Tells PyMongo of an error on a connection, so that it looks for the primary anew."""
     await _tell(client, opened.address, error, opened.max_wire_version, opened.generation, completed_handshake=True)

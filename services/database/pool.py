@@ -65,6 +65,11 @@ class Pool:
         """Whether the pool is retired and its last connection closed."""
         return self._retired and not self._open and not self._connecting
 
+    @property
+    def open(self) -> int:
+        """How many connections are open."""
+        return len(self._open)
+
     def take(self, holder: Claim | None) -> Connection | None:
         """An idle connection, if there is one and the tenant may have it; None is the server itself."""
         if holder is not None and self._shares.room(holder) <= 0:

@@ -115,6 +115,11 @@ class Runner:
             with contextlib.suppress(PyMongoError):
                 await self.client.admin.command({"endSessions": ids})
 
+    @property
+    def connections(self) -> int:
+        """How many connections are open, also those of pools that are being given up."""
+        return sum(pool.open for pool in self._pools)
+
     async def run(
         self,
         command: dict[str, Any],

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -31,9 +31,13 @@ MOST_USED = 4 * MOST
 """Clients in use at once; further ones are refused."""
 
 
+OWN = "(own)"
+"""In place of a cluster's name, which this can never be: a cluster of the app's own."""
+
+
 @dataclass(frozen=True, slots=True)
 class Address:
-    """A cluster with a credential: `key` names both without telling them."""
+    """A cluster with a credential: `key` names both without telling them, and begins with the cluster's name."""
 
     key: str
     uri: str = field(repr=False)
@@ -78,6 +82,12 @@ class Clients:
     def opened(self, key: str) -> Deployment:
         """The deployment of a client that is open, as long as nobody closes it."""
         return self._open[key].deployment
+
+    @property
+    def by_cluster(self) -> Iterator[tuple[str, Deployment]]:
+        """The open clients, with the names of their clusters."""
+        for key, client in self._open.items():
+            yield key.partition("/")[0], client.deployment
 
     @asynccontextmanager
     async def lease(self, address: Address) -> AsyncIterator[Deployment]:

@@ -24,7 +24,7 @@ from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema
 from services.placement import meta
-from services.placement.clients import Address, Clients
+from services.placement.clients import OWN, Address, Clients
 from services.placement.pools import Room, room
 from services.placement.provider import Handle, unavailable
 from services.placement.shared import purge
@@ -249,7 +249,8 @@ class ClusterProvider(DedicatedProvider):
         if placement.credentials_ref is None:
             raise unavailable("The app's cluster cannot be opened: no secret of it holds a connection string")
         sealed = await self._secret(tenant, placement.credentials_ref)
-        return Address(f"{tenant.id}/{placement.credentials_ref}/{sealed.version}", sealed.value, self._pool_size)
+        key = f"{OWN}/{tenant.id}/{placement.credentials_ref}/{sealed.version}"
+        return Address(key, sealed.value, self._pool_size)
 
 
 async def _ensure_user(raw: Any, login: Mapping[str, str], database: str) -> None:

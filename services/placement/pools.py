@@ -6,6 +6,7 @@ A client has a pool for each server of its cluster, and two connections more for
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -50,6 +51,26 @@ class Room:
     def is_tight(self) -> bool:
         """Whether all processes together may ask for more than there is."""
         return self.available is not None and self.all > self.available
+
+
+@dataclass(slots=True)
+class Usage:
+    """The connections of this process to all servers of a cluster, by all of its clients."""
+
+    open: int = 0
+    """Besides those that watch the servers."""
+    most: int = 0
+    """By the arithmetic above, with those that watch."""
+
+
+def usage(clients: Iterable[tuple[str, Deployment]]) -> dict[str, Usage]:
+    """By cluster, of open clients that are given with the cluster's name."""
+    found: defaultdict[str, Usage] = defaultdict(Usage)
+    for cluster, deployment in clients:
+        size, servers = deployment.pools
+        found[cluster].open += deployment.connections
+        found[cluster].most += bound(1, [Pool(size, servers)])
+    return found
 
 
 def bound(processes: int, pools: Iterable[Pool]) -> int:

@@ -11,8 +11,8 @@ from typing import Any
 from pydantic import SecretStr
 
 from server.main import Roost
-from services.declaration import Declaration
 from services.declaration.placement import PlacementDeclaration
+from services.placement.clients import OWN
 from tests.support.mongod import ReplicaSet
 
 MODELS = ("shared", "database", "cluster")
@@ -47,19 +47,13 @@ default_model = ["shared"]
 
 
 def placement(model: str) -> PlacementDeclaration | None:
-    """The declaration of a model, where the tests have room for it."""
+    """Where a server under test keeps apps of a model: its setting `placement`."""
     if model == "database":
         return PlacementDeclaration(model=model, cluster=NAMED)
     if model == "cluster":
         os.environ[OWN_URI] = CLUSTERS.uri("own")
         return PlacementDeclaration(model=model, uri_env=OWN_URI)
     return None
-
-
-def placed(declaration: Declaration, model: str) -> Declaration:
-    """The declaration with all of its apps placed by this model."""
-    place = placement(model)
-    return Declaration(tenants=tuple(one.model_copy(update={"placement": place}) for one in declaration.tenants))
 
 
 def cluster_settings() -> dict[str, Any]:
@@ -83,6 +77,7 @@ def database_of(roost: Roost, app_id: str = "acme") -> Any:
     placement, clients = tenant.placement, roost.backend.clients
     if placement.model == "shared":
         return roost.backend.deployment.client[placement.database]
-    prefix = placement.cluster if placement.credentials_ref is None else f"{app_id}/{placement.credentials_ref}/"
+    own = f"{OWN}/{app_id}/{placement.credentials_ref}/"
+    prefix = placement.cluster if placement.credentials_ref is None else own
     (key,) = [key for key in clients.keys if key.startswith(prefix)]
     return clients.opened(key).client[placement.database]

@@ -15,7 +15,7 @@ from server.main import Roost
 from server.settings import Settings
 from services.database.deployment import Path
 from services.declaration import parse
-from tests.support.placed import cluster_settings, default_model, placed
+from tests.support.placed import cluster_settings, default_model, placement
 from tests.support.tripwire import Tripwire
 
 COMMAND_PATH: Path = "pymongo" if os.environ.get("ROOST_MONGO_PATH") == "pymongo" else "lean"
@@ -69,8 +69,6 @@ async def start_roost(
 ) -> Roost:
     """Starts a server over the mongod at `uri`, in a database of its own; `model` is the isolation model of its apps."""
     model = model or default_model[0]
-    declaration = parse(declared)
     if model != "shared":
-        settings = {**cluster_settings(), **settings}
-        declaration = placed(declaration, model)
-    return await Roost.start(settings_for(uri, **settings), declaration, listeners=[tripwire] if tripwire else [])
+        settings = {**cluster_settings(), "placement": placement(model), **settings}
+    return await Roost.start(settings_for(uri, **settings), parse(declared), listeners=[tripwire] if tripwire else [])

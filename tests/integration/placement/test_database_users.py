@@ -21,6 +21,7 @@ from tests.conftest import StartRoost
 from tests.integration.placement.moving import ended, finalize
 from tests.integration.rules.people import keep, tenant_of
 from tests.support.client import connect
+from tests.support.placed import OWN_URI, placement
 from tests.support.roost import TWO_APPS
 
 ROOT = ("keeper", "s3cret:/?#@")
@@ -105,6 +106,20 @@ async def test_an_apps_user_opens_this_database_and_no_other(roost: Roost, guard
         ):
             with pytest.raises(OperationFailure):
                 await refused
+
+
+async def test_an_app_of_a_clusters_name_has_no_client_of_another_app(roosts: StartRoost, guarded: str) -> None:
+    """PO-1, DB-6: names of apps, clusters and secrets may be alike; whose client it is remains certain."""
+    assert placement("cluster") is not None
+    own, alike = f"{{model: cluster, uri_env: {OWN_URI}}}", "{model: database, cluster: guarded}"
+    services = "services: {notes: {rules: {default: public}}}"
+    apps = [f"{{id: guarded, placement: {own}, {services}}}", f"{{id: mongodb, placement: {alike}, {services}}}"]
+    text = "\n".join(("tenants:", *(f"  - {app}" for app in apps)))
+    roost = await roosts(text, clusters=SecretStr(json.dumps({"guarded": guarded})))
+    for app_id in ("guarded", "mongodb"):
+        async with connect(roost, app_id) as client:
+            await client.call("create", "notes", {"_id": f"of {app_id}"}, {})
+            assert [one["_id"] for one in (await client.call("find", "notes", {}))["data"]] == [f"of {app_id}"]
 
 
 async def test_when_the_data_goes_the_user_goes(roost: Roost, guarded: str) -> None:

@@ -13,9 +13,12 @@ import yaml
 from hooks.context import Params
 from hooks.errors import Unavailable
 from hooks.tenant import Placement, Tenant
+from server.backend import StartError
 from server.main import Roost
 from services.control.snapshot import to_tenant
 from services.declaration import Declaration, parse
+from services.declaration.placement import PlacementDeclaration
+from services.placement.clients import OWN
 from services.placement.provider import Handle
 from tests.conftest import StartRoost
 from tests.integration.rules.people import tenant_of
@@ -47,6 +50,25 @@ async def test_an_app_works_as_ever_in_a_database_of_its_own(roosts: StartRoost)
             assert (await database["_meta"].find_one({}))["app_id"] == "acme"
         shared = roost.backend.deployment.client[roost.settings.database]
         assert await shared["messages"].count_documents({"app_id": "acme"}) == 0
+
+
+async def test_where_new_apps_are_that_name_no_place(roosts: StartRoost) -> None:
+    """DB-1: the setting is for apps of the file and of the services; one that names a place is there, and so is the past."""
+    own = PlacementDeclaration(model="database", cluster=NAMED)
+    first = await roosts(**cluster_settings())
+    text = TWO_APPS + "  - {id: named, placement: {model: shared}}\n  - {id: fresh}\n"
+    second = await roosts(text, database=first.settings.database, placement=own, **cluster_settings())
+    made = await second.backend.control.lifecycle.create(parse("tenants: [{id: served}]").tenants[0])
+    assert made.state == "succeeded"
+    for id, model in {"acme": "shared", "named": "shared", "fresh": "database", "served": "database"}.items():
+        assert (await tenant_of(second, id)).placement.model == model
+    assert (await tenant_of(second, "control_plane")).placement.model == "shared"
+    assert (await tenant_of(second, "served")).placement.cluster == NAMED
+
+
+async def test_new_apps_cannot_be_where_there_is_no_place(roosts: StartRoost) -> None:
+    with pytest.raises(StartError, match="ROOST_PLACEMENT: There is no cluster 'nowhere'"):
+        await roosts(placement=PlacementDeclaration(model="database", cluster="nowhere"))
 
 
 async def test_a_database_of_its_own_is_guarded_like_the_shared_one(roosts: StartRoost) -> None:
@@ -226,4 +248,4 @@ tenants:
 
     await asyncio.gather(*(one(id, number) for number in range(20) for id in ids))
     # That of the cluster, and that of the app's own one; the shared database needs none besides the server's own.
-    assert sorted(key.split("/")[0] for key in roost.backend.clients.keys) == ["cluster-one", NAMED]
+    assert sorted(key.split("/")[0] for key in roost.backend.clients.keys) == [OWN, NAMED]

@@ -17,7 +17,7 @@ from tests.conftest import StartRoost
 from tests.support.client import connect, outcome, rest
 
 parse_open: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
-LABELS = ("tenant", "method", "outcome")
+LABELS = ("tenant", "method", "outcome", "cluster")
 TOKEN = "a token of the operators"
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from server.settings import Settings, SettingsError, load
+from services.declaration.placement import PlacementDeclaration
 
 
 def test_defaults_are_for_development() -> None:
@@ -22,6 +23,21 @@ def test_variables_are_read_and_options_win(monkeypatch: pytest.MonkeyPatch) -> 
     assert load().port == 4040
     settings = load({"port": 5050, "host": None})
     assert (settings.port, settings.host, settings.modules) == (5050, "0.0.0.0", ("one.module", "two"))
+
+
+@pytest.mark.parametrize(
+    ("value", "placed"),
+    [
+        ("database", PlacementDeclaration(model="database")),
+        ('{"model": "database", "cluster": "eu"}', PlacementDeclaration(model="database", cluster="eu")),
+        ('{"model": "cluster", "uri_env": "FAR"}', PlacementDeclaration(model="cluster", uri_env="FAR")),
+    ],
+)
+def test_the_place_of_new_apps_is_a_model_or_an_object(
+    monkeypatch: pytest.MonkeyPatch, value: str, placed: PlacementDeclaration
+) -> None:
+    monkeypatch.setenv("ROOST_PLACEMENT", value)
+    assert load().placement == placed
 
 
 def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -45,6 +61,10 @@ def test_an_unknown_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
         ("LOG_FORMAT", "xml"),
         ("CREATOR_PERMISSIONS", "delete:tenants"),
         ("CREATOR_PERMISSIONS", ","),
+        ("PLACEMENT", "{"),
+        ("PLACEMENT", "Shared"),
+        ("PLACEMENT", "cluster"),
+        ("PLACEMENT", '{"model": "shared", "cluster": "eu"}'),
         ("DATABASE", "a.b"),
         ("DATABASE", ""),
         ("DATABASE", "1"),
