@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import dataclass
 from typing import Any
 
 from server.main import Roost
@@ -16,6 +17,29 @@ TO = {
     "cluster": Destination("cluster", credential="mongodb"),
 }
 MOVED = ("notes", "messages", "users")
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """From which model an app is moved to which."""
+
+    source: str
+    target: str
+
+    def __str__(self) -> str:
+        return f"{self.source}_to_{self.target}"
+
+    @property
+    def arguments(self) -> tuple[str, ...]:
+        """What `tenants promote` is told for it."""
+        return "--to", self.target, "--cluster", TO[self.target].cluster
+
+
+THERE = Way("shared", "database")
+ON = Way("database", "cluster")
+BACK = Way("cluster", "shared")
+WAYS = (THERE, ON, BACK)
+"""All the way round."""
 
 
 async def ended(roost: Roost, operation: Operation) -> Operation:
@@ -32,14 +56,19 @@ async def ended(roost: Roost, operation: Operation) -> Operation:
 
 
 async def move(roost: Roost, app_id: str, model: str) -> Operation:
-    """Moves an app's data, and deletes what is left."""
-    if model == "cluster":
-        await roost.backend.secrets.put(app_id, "mongodb", CLUSTERS.uri("own"))
+    """Moves an app's data."""
+    await give_secret(roost, app_id, model)
     moved = await ended(roost, await roost.backend.moves.promote(app_id, TO[model]))
     assert moved.state == SUCCEEDED, moved.error
     # At the first attempt: what fails and is tried again would be hidden by the patience of operations.
     assert moved.attempts == 0, moved.steps
     return moved
+
+
+async def give_secret(roost: Roost, app_id: str, model: str) -> None:
+    """What an app has to have before it can be moved: where its own cluster is."""
+    if model == "cluster":
+        await roost.backend.secrets.put(app_id, TO[model].credential, CLUSTERS.uri("own"))
 
 
 async def finalize(roost: Roost, app_id: str) -> Operation:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 
 import pytest
@@ -14,103 +15,110 @@ from services.control.moves.entry import Entries
 from services.control.nodes import LAST_COMMAND
 from services.control.operations import SUCCEEDED
 from services.control.sagas import FINALIZE, PROMOTE
+from services.placement.placements import SHARED
 from tests.conftest import StartRoost
 from tests.integration.placement.killing import CHANGES, LEASE, env_of, go_on, killed, moments
-from tests.integration.placement.moving import TO, contents, ended, finalize, move
+from tests.integration.placement.moving import BACK, THERE, TO, WAYS, Way, contents, ended, finalize, give_secret, move
 from tests.integration.placement.traffic import Traffic
+from tests.integration.placement.watched import is_at, place_of, watched
 from tests.integration.rules.people import keep
 from tests.integration.server.command import serving
 from tests.support.client import CallError, connect, outcome, until
-from tests.support.placed import NAMED, cluster_settings
+from tests.support.placed import cluster_settings
 
 APPS = """
 tenants:
   - {id: moved, services: {notes: {rules: {default: public}}}}
   - {id: third, services: {notes: {rules: {default: public}}}}
+  - {id: beside, placement: {model: database, cluster: far}, services: {notes: {rules: {default: public}}}}
 """
-SURELY = ("change:freeze", "change:flip")
-"""The moments of the usual run: nobody writes anywhere, on this side and on that. All others are run with `load`."""
+OLD = 300
+SURELY = {
+    *itertools.product(("change:freeze", "change:flip"), ("resume", "rollback"), (THERE,)),
+    ("change:flip", "rollback", BACK),
+}
+"""Those of the usual run: nobody writes anywhere, on this side and on that. All others are run with `load`."""
 MOMENTS = (*moments(PROMOTE), *(f"change:{name}" for name in CHANGES), "batch:")
 """All: of every step, of what the catalogue is told, and after the first records of the first collection."""
 KILLS = [
-    pytest.param(moment, end, marks=() if moment in SURELY else pytest.mark.load)
-    for moment in MOMENTS
-    for end in ("resume", "rollback")
+    pytest.param(*case, marks=() if case in SURELY else pytest.mark.load, id="-".join(map(str, case)))
+    for case in itertools.product(MOMENTS, ("resume", "rollback"), WAYS)
 ]
 """No combination is left out: before the flip a move is given up by a rollback, after it the data comes back."""
+ENDS_SURELY = {
+    ("after:purge-source", "resume", THERE),
+    ("after:purge-source", "finalize", THERE),
+    ("after:purge-source", "resume", BACK),
+}
 ENDS_KILLED = [
-    pytest.param(moment, how, marks=() if moment == "after:purge-source" else pytest.mark.load)
-    for moment in moments(FINALIZE)
-    for how in ("resume", "finalize")
+    pytest.param(*case, marks=() if case in ENDS_SURELY else pytest.mark.load, id="-".join(map(str, case)))
+    for case in itertools.product(moments(FINALIZE), ("resume", "finalize"), WAYS)
 ]
 """What is being purged cannot be brought back: a rollback is refused, whereupon it is gone on with."""
 
 
 @pytest.fixture
-async def roost(roosts: StartRoost, mongod: str) -> Roost:
+async def roost(roosts: StartRoost) -> Roost:
+    """A server with an app that is moved, one in the shared database, and one with a database on the named cluster."""
     started = await roosts(APPS, node_lease=LEASE, **cluster_settings())
-    await keep(started, "moved", "notes", *({"_id": f"old-{n}", "writer": "old", "n": n} for n in range(300)))
+    for app_id, many in (("moved", OLD), ("third", 10), ("beside", 10)):
+        await keep(started, app_id, "notes", *({"_id": f"old-{n}", "writer": "old", "n": n} for n in range(many)))
     return started
 
 
+async def bring_to(roost: Roost, model: str) -> None:
+    """Has the app at the place from which a test moves it."""
+    if model != SHARED:
+        await move(roost, "moved", model)
+        await finalize(roost, "moved")
+
+
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("moment", "end"), KILLS)
-async def test_a_killed_move_is_gone_on_with_or_taken_back(roost: Roost, mongod: str, moment: str, end: str) -> None:
+@pytest.mark.parametrize(("moment", "end", "way"), KILLS)
+async def test_a_killed_move_is_gone_on_with_or_taken_back(
+    roost: Roost, mongod: str, moment: str, end: str, way: Way
+) -> None:
     """By the command alone, from what the killed one has left; then what is not the app's place is purged."""
     await roost.backend.control.runner.stop()
-    async with Traffic(roost, ("moved", "third"), rate=40, each=1) as traffic:
-        await killed(roost, mongod, moment, "--to", "database", "--cluster", NAMED)
+    await bring_to(roost, way.source)
+    await give_secret(roost, "moved", way.target)
+    source = await place_of(roost, "moved")
+    async with watched(roost, mongod, source) as apps:
+        await killed(roost, mongod, moment, *way.arguments)
         left = await roost.backend.control.operations.latest("moved")
         assert left is not None
         assert left.is_active
         await go_on(roost, mongod, f"--{end}")
-        await is_at(roost, "database" if end == "resume" else "shared")
-        await traffic.end()
-        stored = {app: (await contents(roost, app))["notes"] for app in ("moved", "third")}
-        assert sum(record["writer"] == "old" for record in stored["moved"]) == 300
-        stored["moved"] = [record for record in stored["moved"] if record["writer"] != "old"]
-        traffic.check(stored)
-        assert sum(writer.refused for writer in traffic.writers["third"]) == 0
-    target = Placement(**left.data["target"])
-    await finalize(roost, "moved")
-    tenant = await roost.backend.tenants.get("moved")
-    assert tenant is not None
-    async with roost.backend.placements.provider(target).administer(tenant, target) as there:
-        assert (target.database in await there.deployment.client.list_database_names()) == (end == "resume")
-    if end == "resume":
-        shared = roost.backend.deployment.client[roost.settings.database]
-        assert await shared["notes"].count_documents({"app_id": "moved"}) == 0
+        place = Placement(**left.data["target"]) if end == "resume" else source
+        await is_at(roost, place)
+        await finalize(roost, "moved")
+        await apps.check(place)
 
 
 @pytest.mark.timeout(180)
-@pytest.mark.parametrize(("moment", "how"), ENDS_KILLED)
-async def test_a_killed_end_of_a_move_is_gone_on_with(roost: Roost, mongod: str, moment: str, how: str) -> None:
+@pytest.mark.parametrize(("moment", "how", "way"), ENDS_KILLED)
+async def test_a_killed_end_of_a_move_is_gone_on_with(
+    roost: Roost, mongod: str, moment: str, how: str, way: Way
+) -> None:
     """A rollback meanwhile is refused; nothing is left, and the app has all that it had."""
     await roost.backend.control.runner.stop()
-    await move(roost, "moved", "database")
-    before = await contents(roost, "moved")
-    await killed(roost, mongod, moment, "--finalize", "--now")
-    with pytest.raises(Conflict):
-        await roost.backend.moves.rollback("moved")
-    if how == "resume":
-        await go_on(roost, mongod, "--resume")
-    else:
-        left = await roost.backend.control.operations.latest("moved")
-        assert left is not None
-        assert (await ended(roost, left)).state == SUCCEEDED
-    await is_at(roost, "database")
-    assert (await contents(roost, "moved"))["notes"] == before["notes"]
-    shared = roost.backend.deployment.client[roost.settings.database]
-    assert await shared["notes"].count_documents({"app_id": "moved"}) == 0
+    await bring_to(roost, way.source)
+    source = await place_of(roost, "moved")
+    await move(roost, "moved", way.target)
+    place = await place_of(roost, "moved")
+    async with watched(roost, mongod, source) as apps:
+        await killed(roost, mongod, moment, "--finalize", "--now")
+        with pytest.raises(Conflict):
+            await roost.backend.moves.rollback("moved")
+        if how == "resume":
+            await go_on(roost, mongod, "--resume")
+        else:
+            left = await roost.backend.control.operations.latest("moved")
+            assert left is not None
+            assert (await ended(roost, left)).state == SUCCEEDED
+        await apps.check(place)
     with pytest.raises(Conflict, match="finalized"):
         await roost.backend.moves.rollback("moved")
-
-
-async def is_at(roost: Roost, model: str) -> None:
-    """The app is where it is to be, and is written."""
-    tenant = await roost.backend.tenants.get("moved")
-    assert tenant is not None
-    assert (tenant.status, tenant.frozen, tenant.placement.model) == ("ready", False, model)
 
 
 async def test_a_process_that_ends_between_the_flip_and_the_opening(
@@ -161,8 +169,8 @@ async def test_a_server_that_is_silent_during_the_freeze(roost: Roost, mongod: s
             assert done.error is None
             await traffic.end()
             stored = {app: (await contents(roost, app))["notes"] for app in ("moved", "third")}
-            known = ("old", None)
-            stored["moved"] = [record for record in stored["moved"] if record.get("writer") not in known]
+            for app, records in stored.items():
+                stored[app] = [record for record in records if record.get("writer") not in ("old", None)]
             traffic.check(stored)
             # Tried once while the server was expected to answer, and again when its lease was over.
             assert traffic.longest("moved") <= 2.0 + 1.5
