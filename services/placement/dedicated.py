@@ -237,9 +237,9 @@ class DatabaseProvider(DedicatedProvider):
             await handle.raw.command("dropAllUsersFromDatabase")
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
+        # Before the database, whose end says that nothing is left to do; also where a move did not come to note the name.
+        await self._credentials.forget(tenant.id, USER + placement.database)
         await super()._drop(handle, tenant, placement)
-        if placement.credentials_ref is not None:
-            await self._credentials.forget(tenant.id, placement.credentials_ref)
 
 
 class ClusterProvider(DedicatedProvider):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import sys
@@ -13,8 +12,9 @@ from contextlib import asynccontextmanager
 from server.main import Roost
 from services.control.sagas import ORDER
 from tests.integration.server.command import ROOT, environment
-from tests.support.placed import CLUSTERS, NAMED
 
+MOVED = "moved"
+"""The app that is moved, unless a test has another."""
 LEASE = 2.0
 COMMANDS = 8
 """Database commands after which a process is killed `within` a step."""
@@ -22,6 +22,8 @@ WITHIN, AFTER = "within", "after"
 """Moments of a step: in the midst of its commands, and when it is done and that is not recorded yet."""
 CHANGES = ("begin", "freeze", "flip", "open")
 """Changes of the catalogue right after which it is killed: those that a move makes on its way."""
+KEPT, UNFORGOTTEN = "secret:kept", "secret:forgotten"
+"""When a password has been made for the user of a database; and when it would be forgotten."""
 
 COMMAND = f"""
 import functools, os, signal, sys
@@ -30,6 +32,7 @@ from services.control import operations, runner
 from services.control.moves.copying import Pair
 from services.control.moves.entry import Entries
 from services.control.sagas import Sagas, Step
+from services.control.secrets import Secrets
 
 operations.LEASE_MS = runner.LEASE_MS = 1000
 moment, name = sys.argv.pop(1).split(":")
@@ -85,6 +88,10 @@ elif moment == "change":
     setattr(Entries, name, dying(getattr(Entries, name)))
 elif moment == "batch":
     Pair.copy = dying(Pair.copy)
+elif moment == "secret" and name == "kept":
+    Secrets.put = dying(Secrets.put)
+elif moment == "secret":
+    Secrets.forget = die
 
 from server.cli import cli
 cli()
@@ -99,18 +106,19 @@ def moments(kind: str) -> tuple[str, ...]:
 
 def env_of(roost: Roost, mongod: str) -> dict[str, str]:
     """The variables of another process of the same server."""
-    clusters = json.dumps({NAMED: CLUSTERS.uri(NAMED)})
+    assert roost.settings.clusters is not None
+    clusters = roost.settings.clusters.get_secret_value()
     own = environment(mongod, roost.settings.database, ROOST_CLUSTERS=clusters, ROOST_NODE_LEASE=str(LEASE))
     return {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | own
 
 
 @asynccontextmanager
 async def command(
-    roost: Roost, mongod: str, *arguments: str, dies: str = "never:"
+    roost: Roost, mongod: str, *arguments: str, dies: str = "never:", app_id: str = MOVED
 ) -> AsyncIterator[asyncio.subprocess.Process]:
-    """`tenants promote moved ...` in a process of its own, which is ended with the block."""
+    """`tenants promote <app_id> ...` in a process of its own, which is ended with the block."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", COMMAND, dies, "tenants", "promote", "moved", *arguments),
+        *(sys.executable, "-c", COMMAND, dies, "tenants", "promote", app_id, *arguments),
         cwd=ROOT,
         env=env_of(roost, mongod),
         stdin=asyncio.subprocess.DEVNULL,
@@ -125,18 +133,18 @@ async def command(
         await process.communicate()
 
 
-async def killed(roost: Roost, mongod: str, dies: str, *arguments: str) -> None:
+async def killed(roost: Roost, mongod: str, dies: str, *arguments: str, app_id: str = MOVED) -> None:
     """Runs the command until it kills itself: that it comes to the moment is certain."""
-    async with asyncio.timeout(60), command(roost, mongod, *arguments, dies=dies) as process:
+    async with asyncio.timeout(60), command(roost, mongod, *arguments, dies=dies, app_id=app_id) as process:
         out, err = await process.communicate()
     assert process.returncode == -signal.SIGKILL, (dies, out.decode(), err.decode())
 
 
-async def go_on(roost: Roost, mongod: str, *how: str) -> str:
+async def go_on(roost: Roost, mongod: str, *how: str, app_id: str = MOVED) -> str:
     """Goes on or back by the command, until it is done: the lease of the one that was killed has to be over."""
     async with asyncio.timeout(60):
         while True:
-            async with command(roost, mongod, *how) as process:
+            async with command(roost, mongod, *how, app_id=app_id) as process:
                 out, err = await process.communicate()
                 if process.returncode == 0:
                     return out.decode()

@@ -18,6 +18,7 @@ from services.control.moves.moves import Destination
 from services.database.mongod import REPLICA_SET, arguments, find_mongod, free_port
 from services.placement.dedicated import with_user
 from tests.conftest import StartRoost
+from tests.integration.placement.killing import KEPT, UNFORGOTTEN, go_on, killed
 from tests.integration.placement.moving import ended, finalize
 from tests.integration.rules.people import keep, tenant_of
 from tests.support.client import connect
@@ -134,6 +135,29 @@ async def test_when_the_data_goes_the_user_goes(roost: Roost, guarded: str) -> N
         assert (await client[left.database].command("usersInfo"))["users"] == []
     assert await roost.backend.secrets.get("acme", str(left.credentials_ref)) is None
     assert (await tenant_of(roost, "acme")).placement.model == "shared"
+
+
+@pytest.mark.parametrize("moment", [KEPT, UNFORGOTTEN])
+async def test_no_user_and_no_password_stay_of_a_move_that_was_killed(
+    roost: Roost, mongod: str, guarded: str, moment: str
+) -> None:
+    """Killed before the move has noted that there is a password, or when its database is purged."""
+    await roost.backend.control.runner.stop()
+    if moment == KEPT:
+        await killed(roost, mongod, moment, "--to", "database", "--cluster", "guarded", app_id="acme")
+        await go_on(roost, mongod, "--rollback", app_id="acme")
+        await finalize(roost, "acme")
+    else:
+        moved = await ended(roost, await roost.backend.moves.promote("acme", Destination("database", "guarded")))
+        assert moved.error is None
+        await go_on(roost, mongod, "--rollback", app_id="acme")
+        await killed(roost, mongod, moment, "--finalize", "--now", app_id="acme")
+        await go_on(roost, mongod, "--resume", app_id="acme")
+    assert [secret.name for secret in await roost.backend.secrets.names("acme")] == []
+    async with AsyncMongoClient[dict[str, Any]](guarded) as client:
+        users = (await client.admin.command({"usersInfo": {"forAllDBs": True}}))["users"]
+        assert [user["user"] for user in users if user["user"].startswith("t_acme_")] == []
+        assert [name for name in await client.list_database_names() if name.startswith("t_acme_")] == []
 
 
 @pytest.mark.parametrize(

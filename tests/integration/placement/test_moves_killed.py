@@ -56,6 +56,12 @@ ENDS_KILLED = [
 ]
 """What is being purged cannot be brought back: a rollback is refused, whereupon it is gone on with."""
 
+BACK_KILLED = [
+    pytest.param(*case, marks=pytest.mark.load, id="-".join(map(str, case)))
+    for case in itertools.product(MOMENTS, (THERE, BACK))
+]
+"""Of the data that comes back: the place that it comes to has what the app had there once."""
+
 
 @pytest.fixture
 async def roost(roosts: StartRoost) -> Roost:
@@ -93,6 +99,25 @@ async def test_a_killed_move_is_gone_on_with_or_taken_back(
         await is_at(roost, place)
         await finalize(roost, "moved")
         await apps.check(place)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(("moment", "way"), BACK_KILLED)
+async def test_a_killed_rollback_is_gone_on_with(roost: Roost, mongod: str, moment: str, way: Way) -> None:
+    """What was written, changed and removed since the move is so at the old place; what was the new one is purged."""
+    await roost.backend.control.runner.stop()
+    await bring_to(roost, way.source)
+    source = await place_of(roost, "moved")
+    await move(roost, "moved", way.target)
+    async with connect(roost, "moved") as ada:
+        await ada.call("patch", "notes", "old-1", {"n": -1}, {})
+        await ada.call("remove", "notes", "old-2", {})
+    async with watched(roost, mongod, source) as apps:
+        await killed(roost, mongod, moment, "--rollback")
+        await go_on(roost, mongod, "--resume")
+        await is_at(roost, source)
+        await finalize(roost, "moved")
+        await apps.check(source)
 
 
 @pytest.mark.timeout(180)
