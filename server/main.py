@@ -37,6 +37,7 @@ from server.querystring import MAX_LENGTH
 from server.relay import Relay
 from server.rest import MAX_BODY, Rest
 from server.settings import Settings
+from server.sharing import bus_of, rate_store_of, wanted_by
 from server.sockets import Sockets
 from server.sync import Syncing
 from server.telemetry.station import Station
@@ -47,9 +48,6 @@ from services.application import Application, Event, Storage
 from services.audit import AUDIT_RULES, AuditLogService
 from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
-from services.bus.envelope import Bus
-from services.bus.redis import NoRedis, RedisBus
-from services.control.bus import MongoBus
 from services.control.catalogue import Catalogue
 from services.control.slots import Slots
 from services.control.tenants import control_database
@@ -99,13 +97,13 @@ class Roost:
         isolation = backend.isolation
         self.app.storage = Storage(deployment, self._ensure, isolation)
         self.app.declared = DeclaredServices(self.app, isolation)
-        self.rates = Rates(backend.rate_store)
+        self.rates = Rates(rate_store_of(backend))
         self.quotas = Quotas(backend.quota_store)
         self.addresses = Addresses(settings.trusted_proxies)
         self.telemetry = Station(backend, self.connections, self.addresses, traces)
         self.app.observe = self.telemetry.observer
         sent = (self.telemetry.observer.event, self._charge_event)
-        self.bus = _bus(backend)
+        self.bus = bus_of(backend)
         self.relay = Relay(
             self.app,
             self.bus,
@@ -259,8 +257,11 @@ class Roost:
         await self.backend.own_rules.note({path: own.rules for path, own in self.app.services.items()})
         stack.push_async_callback(self.app.teardown)
         stack.push_async_callback(self.quotas.stop)
+        with wanted_by("ROOST_RATES"):
+            await self.rates.start()
         stack.push_async_callback(self.rates.stop)
-        await self.bus.start(self.relay.hear)
+        with wanted_by("ROOST_BUS"):
+            await self.bus.start(self.relay.hear)
         stack.push_async_callback(self.bus.stop)
         await self.telemetry.start(stack)
         await self.syncing.start(stack)
@@ -391,13 +392,3 @@ def _traces(settings: Settings) -> Traces | None:
         return Traces() if settings.tracing else None
     except NoTracing as error:
         raise StartError(f"ROOST_TRACING: {error}") from error
-
-
-def _bus(backend: Backend) -> Bus:
-    settings = backend.settings
-    if settings.bus is None:
-        return MongoBus(backend.deployment, backend.nodes, database=settings.database)
-    try:
-        return RedisBus(settings.bus.get_secret_value(), database=settings.database)
-    except NoRedis as error:
-        raise StartError(f"ROOST_BUS: {error}") from error

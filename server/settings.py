@@ -206,6 +206,10 @@ class Settings(BaseSettings):
         None,
         description="The Redis by which nodes tell each other of events, `redis://host:port`; without it, MongoDB does.",
     )
+    rates: SecretStr | None = Field(
+        None,
+        description="The Redis in which calls are counted for limits of rates, `redis://host:port`; without it, in MongoDB.",
+    )
     metrics_token: SecretStr | None = Field(
         None,
         min_length=16,

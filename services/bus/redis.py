@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Sequence
-from typing import Any
 
 import structlog
 
 from hooks.errors import Unavailable
 from services.bus.envelope import Envelope, Hear, unseal
 from services.bus.outgoing import Outgoing, Sealed
+from services.redis import connect
 from services.tasks import end
 
 log = structlog.get_logger()
 
 _SENDER = 32
 """Bytes before each event that name the node it comes from."""
-
-
-class NoRedis(Exception):
-    """The library is not installed, or the address is none."""
 
 
 class RedisBus:
@@ -34,18 +30,9 @@ class RedisBus:
         """`url` is `redis://` or `rediss://`.
 
         Raises:
-            NoRedis: see there.
+            NoRedis: the library is not installed, or the address is none.
         """
-        try:
-            from redis import asyncio as library
-            from redis.exceptions import RedisError
-        except ImportError as error:
-            raise NoRedis("a bus over Redis needs the extra 'redis'") from error
-        try:
-            self._client: Any = library.Redis.from_url(url, health_check_interval=15, socket_connect_timeout=3)
-        except ValueError as error:
-            raise NoRedis("must be redis://host:port or rediss://host:port") from error
-        self._failed = (RedisError, OSError)
+        self._client, self._failed = connect(url, socket_connect_timeout=3)
         self._channel = f"roost:{database}:events"
         self._node = uuid.uuid4().hex.encode()
         self._outgoing = Outgoing(self._send)

@@ -36,6 +36,12 @@ class MongoRateStore:
         buckets = self._deployment.client[self._control][BUCKETS]
         await ensure_indexes(buckets, IndexModel([("expires_at", 1)], name="full", expireAfterSeconds=0))
 
+    async def open(self) -> None:
+        """Nothing: the deployment is open."""
+
+    async def close(self) -> None:
+        """Nothing: the deployment is its owner's."""
+
     async def take(self, app_id: str, kind: str, subject: str, rate: Rate, want: int) -> Grant:
         id = {"app_id": app_id, "class": kind, "subject": subject}
         document = await _upserted(self._deployment.client[self._control][BUCKETS], id, _taking(rate, want))

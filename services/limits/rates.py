@@ -87,11 +87,20 @@ class Rates:
             if bucket.tokens < 1:
                 self._fetch(tenant.id, kind, "tenant:", bucket)
 
+    async def start(self) -> None:
+        """Looks whether calls can be counted.
+
+        Raises:
+            Unavailable: they cannot.
+        """
+        await self._store.open()
+
     async def stop(self) -> None:
         """Ends what is under way."""
         for task in [*self._fetches]:
             task.cancel()
         await asyncio.gather(*self._fetches, return_exceptions=True)
+        await self._store.close()
 
     def _bucket(self, app_id: str, name: str, rate: Rate) -> _Bucket:
         bucket = self._buckets.get(app_id, name)

@@ -18,7 +18,19 @@ class Grant:
 
 
 class RateStore(Protocol):
-    """Buckets of all nodes, filled by the database's own clock: a node whose clock is wrong makes no tokens."""
+    """Buckets of all nodes, filled by the store's own clock: a node whose clock is wrong makes no tokens."""
+
+    async def open(self) -> None:
+        """Looks whether the store is there.
+
+        Raises:
+            Unavailable: it is not.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Gives back what it holds."""
+        ...
 
     async def take(self, app_id: str, kind: str, subject: str, rate: Rate, want: int) -> Grant:
         """Takes up to `want` tokens from a bucket, which is full when nobody has taken any for long."""

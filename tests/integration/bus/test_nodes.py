@@ -50,7 +50,7 @@ async def bus(request: pytest.FixtureRequest) -> AsyncIterator[dict[str, Any]]:
     if request.param == "mongodb":
         yield {}
         return
-    async with redis_server() as url:
+    with redis_server() as url:
         yield {"bus": SecretStr(url)}
 
 

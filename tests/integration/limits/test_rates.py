@@ -14,10 +14,18 @@ from hooks.tenant import Limits, Rate, Tenant
 from services.control.rates import BUCKETS, MongoRateStore
 from services.database.deployment import Deployment
 from services.limits.rates import AHEAD, Rates
-from services.limits.store import Grant
+from services.limits.store import Grant, RateStore
 from tests.integration.limits.conftest import limited
 
 ALL = [("tenant", ""), ("user", "ada"), ("address", "127.0.0.1")]
+
+
+class Store:
+    """A store of a test's own."""
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
 
 
 async def admitted(rates: Rates, tenant: Tenant, kind: str = "event", subjects: Any = ALL) -> bool:
@@ -35,7 +43,7 @@ async def count(rates: Rates, tenant: Tenant, calls: int, subjects: Any = ALL) -
     return sum([await admitted(rates, tenant, subjects=subjects) for _ in range(calls)])
 
 
-async def test_a_burst_is_the_limit_and_then_it_is_over(store: MongoRateStore) -> None:
+async def test_a_burst_is_the_limit_and_then_it_is_over(store: RateStore) -> None:
     """RL-1: burst is the capacity; the refusal says when to come again."""
     rates = Rates(store)
     tenant = limited(limit=10, seconds=100)
@@ -48,7 +56,7 @@ async def test_a_burst_is_the_limit_and_then_it_is_over(store: MongoRateStore) -
     assert await admitted(rates, limited("globex", limit=10, seconds=100)), "nor another tenant"
 
 
-async def test_users_and_addresses_have_buckets_of_their_own(store: MongoRateStore) -> None:
+async def test_users_and_addresses_have_buckets_of_their_own(store: RateStore) -> None:
     """RL-1: per user and per address inside the tenant."""
     rates = Rates(store)
     rate = Rate(3, 100)
@@ -59,7 +67,7 @@ async def test_users_and_addresses_have_buckets_of_their_own(store: MongoRateSto
     assert await count(rates, tenant, 10, [("address", "c")]) == 5
 
 
-async def test_all_nodes_together_let_no_more_through_than_one(store: MongoRateStore) -> None:
+async def test_all_nodes_together_let_no_more_through_than_one(store: RateStore) -> None:
     """RL-2: the count is the database's; nodes never mint tokens."""
     nodes = [Rates(store) for _ in range(4)]
     tenant = limited(limit=40, seconds=1000)
@@ -67,11 +75,11 @@ async def test_all_nodes_together_let_no_more_through_than_one(store: MongoRateS
     assert sum(counts) == 40
 
 
-async def test_a_refusal_costs_no_query(store: MongoRateStore) -> None:
+async def test_a_refusal_costs_no_query(store: RateStore) -> None:
     """RL-5: until the bucket has its next token, it is refused from memory."""
     asked = 0
 
-    class Counting:
+    class Counting(Store):
         async def take(self, *arguments: Any) -> Grant:
             nonlocal asked
             asked += 1
@@ -87,26 +95,26 @@ async def test_a_refusal_costs_no_query(store: MongoRateStore) -> None:
 
 
 async def test_a_slow_bucket_never_comes_back_full_too_early(
-    store: MongoRateStore, deployment: Deployment, database: str
+    mongo_store: MongoRateStore, deployment: Deployment, database: str
 ) -> None:
     """RL-3: one in two minutes stays that; the bucket outlives the time to full, and a refusal keeps what was filled in."""
     slow = Rate(1, 120)
-    assert await store.take("acme", "event", "tenant:", slow, 1) == Grant(1, 0.0)
-    refused = await store.take("acme", "event", "tenant:", slow, 1)
+    assert await mongo_store.take("acme", "event", "tenant:", slow, 1) == Grant(1, 0.0)
+    refused = await mongo_store.take("acme", "event", "tenant:", slow, 1)
     assert refused.tokens == 0
     assert 110 < refused.wait <= 120
     buckets = deployment.client[f"{database}_control"][BUCKETS]
     (kept,) = await buckets.find().to_list()
     assert kept["expires_at"] - datetime.now(UTC) > timedelta(seconds=120)
     await buckets.update_one({}, {"$set": {"at": datetime.now(UTC) - timedelta(seconds=60), "tokens": 0.0}})
-    assert (await store.take("acme", "event", "tenant:", slow, 1)).tokens == 0
+    assert (await mongo_store.take("acme", "event", "tenant:", slow, 1)).tokens == 0
     (kept,) = await buckets.find().to_list()
     assert 0.4 < kept["tokens"] < 0.6, "half a token was filled in, and stays"
     await buckets.update_one({}, {"$set": {"at": datetime.now(UTC) - timedelta(seconds=70)}})
-    assert (await store.take("acme", "event", "tenant:", slow, 1)).tokens == 1
+    assert (await mongo_store.take("acme", "event", "tenant:", slow, 1)).tokens == 1
 
 
-async def test_time_is_the_databases_own(store: MongoRateStore, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_time_is_the_databases_own(store: RateStore, monkeypatch: pytest.MonkeyPatch) -> None:
     """RL-3, F8: a node whose clock is wrong makes no tokens."""
     tenant = limited(limit=5, seconds=1000)
     assert await count(Rates(store), tenant, 10) == 5
@@ -115,7 +123,7 @@ async def test_time_is_the_databases_own(store: MongoRateStore, monkeypatch: pyt
     assert await count(wrong, tenant, 10) == 0
 
 
-async def test_a_changed_limit_counts_at_once(store: MongoRateStore) -> None:
+async def test_a_changed_limit_counts_at_once(store: RateStore) -> None:
     """RL-5: limits come with the tenant's snapshot."""
     rates = Rates(store)
     assert await count(rates, limited(limit=5, seconds=1000), 10) == 5
@@ -125,7 +133,7 @@ async def test_a_changed_limit_counts_at_once(store: MongoRateStore) -> None:
 async def test_without_the_database_calls_go_on_at_the_rate() -> None:
     """N3: rates fail open, bounded by each node alone."""
 
-    class Down:
+    class Down(Store):
         async def take(self, *arguments: Any) -> Grant:
             raise Unavailable
 
@@ -141,7 +149,7 @@ async def test_without_the_database_calls_go_on_at_the_rate() -> None:
     assert 150 <= through <= 210, "five seconds at forty a second"
 
 
-async def test_what_was_sent_is_owed(store: MongoRateStore) -> None:
+async def test_what_was_sent_is_owed(store: RateStore) -> None:
     """RL-1, class broadcast: deliveries are counted when they are made, and writes wait until they are paid for."""
     rates = Rates(store)
     tenant = limited(kind="broadcast", limit=100, seconds=10)
@@ -155,7 +163,7 @@ async def test_what_was_sent_is_owed(store: MongoRateStore) -> None:
     assert 3 < refused.value.data["retry_after"] < 6, "the fifty above the limit take five seconds"
 
 
-async def test_an_empty_bucket_is_asked_for_a_batch_and_not_for_each_token(store: MongoRateStore) -> None:
+async def test_an_empty_bucket_is_asked_for_a_batch_and_not_for_each_token(store: RateStore) -> None:
     """RL-2: whoever calls all the time costs the database a few queries a second, and still gets what the rate allows."""
     rates, tenant, asked = Rates(store), limited(limit=40, seconds=1), list[int]()
     take = store.take
@@ -176,7 +184,7 @@ async def test_an_empty_bucket_is_asked_for_a_batch_and_not_for_each_token(store
 
 @pytest.mark.load
 @pytest.mark.timeout(120)
-async def test_n2_exact_over_a_minute_and_fair_between_tenants(store: MongoRateStore) -> None:
+async def test_n2_exact_over_a_minute_and_fair_between_tenants(store: RateStore) -> None:
     """N2, RL-2: two nodes, fifty tenants, +-2 % over 60 s (after the first burst), Jain's index at least 0.95."""
     nodes = [Rates(store), Rates(store)]
     tenants = [limited(f"tenant-{n}", limit=20, seconds=1) for n in range(50)]
