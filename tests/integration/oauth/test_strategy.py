@@ -12,7 +12,6 @@ import pytest
 
 from server.main import Roost
 from services.api_keys import ADMIN
-from services.isolation import Isolation
 from services.users import grant
 from tests.integration.authentication.people import is_in, log_in, refresh, refused, sign_up, status, tenant_of
 from tests.integration.oauth.browser import HOME, OTHER, Browser, PageError, fragment
@@ -179,7 +178,7 @@ async def test_of_many_who_link_one_person_one_succeeds(knowing: Roost, provider
 async def test_an_api_key_is_nobody_to_be_linked(knowing: Roost, provider: OpenIdProvider) -> None:
     async with rest(knowing, "acme") as http:
         name, _ = await sign_up(http)
-        await grant(Isolation(knowing.backend.deployment), tenant_of(knowing, "acme"), name, ADMIN)
+        await grant(knowing.backend.isolation, tenant_of(knowing, "acme"), name, ADMIN)
         login = await log_in(http, name)
         bearer = {"Authorization": f"Bearer {login['accessToken']}"}
         made = await http.request("POST", "/api-keys", {"name": "shop", "scopes": ["*"]}, headers=bearer)

@@ -14,7 +14,7 @@ from tests.support.placed import CLUSTERS, NAMED, cluster_settings, placement
 
 APPS = """
 tenants:
-  - {id: shared-one, services: {notes: {rules: {default: public}}}}
+  - {id: shared-one, placement: {model: shared}, services: {notes: {rules: {default: public}}}}
   - {id: database-one, placement: {model: database, cluster: far}, services: {notes: {rules: {default: public}}}}
   - {id: cluster-one, placement: {model: cluster, uri_env: TEST_OWN_CLUSTER}, services: {notes: {rules: {default: public}}}}
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Iterator
 
@@ -13,6 +14,9 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from server import main
 from server.backend import StartError
 from server.telemetry.traces import Traces
+from services.database.command_spans import CommandSpans
+from services.database.deployment import Deployment
+from services.store import Namespace
 from tests.conftest import StartRoost
 from tests.support.client import connect, outcome
 
@@ -58,6 +62,28 @@ async def test_spans_carry_their_tenant(roosts: StartRoost, exporter: InMemorySp
         assert attributes(span)["tenant.id"] == "acme"
         assert attributes(span)["db.collection.name"] == "notes"
     assert CANARY not in str([(span.name, attributes(span), span.events) for span in spans])
+
+
+async def test_clients_of_one_server_do_not_end_each_others_spans(mongod: str, exporter: InMemorySpanExporter) -> None:
+    """OB-3: apps with a client of their own may be on one server, where the commands of both have the same numbers."""
+    spans = CommandSpans(main.Traces())
+    deployments = [Deployment(mongod, path="lean", event_listeners=[spans]) for _ in range(2)]
+    try:
+        for deployment in deployments:
+            await deployment.open()
+        exporter.clear()
+        await asyncio.gather(
+            *(
+                deployment.collection(Namespace("spans", f"notes{number}")).count({"n": 1})
+                for _ in range(10)
+                for number, deployment in enumerate(deployments)
+            )
+        )
+    finally:
+        for deployment in deployments:
+            await deployment.close()
+    names = [attributes(span)["db.collection.name"] for span in exporter.get_finished_spans()]
+    assert (names.count("notes0"), names.count("notes1")) == (10, 10)
 
 
 async def test_without_the_extra_the_start_says_so(roosts: StartRoost, monkeypatch: pytest.MonkeyPatch) -> None:
