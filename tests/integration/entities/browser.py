@@ -16,6 +16,7 @@ from server.main import Roost
 from services.authentication.codes import challenge_of
 from tests.integration.entities.people import HUB, administrator, field_of
 from tests.support.client import PASSWORD, Reply, Rest, fresh, rest
+from tests.support.placed import database_of
 
 CALLBACK = "https://other.example/signed-in?from=roost"
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -138,8 +139,8 @@ def claims_of(token: str) -> dict[str, Any]:
 
 
 def records(served: Roost, name: str) -> Any:
-    """A collection of the apps that share the database."""
-    return served.backend.deployment.client[served.settings.database][name]
+    """A collection of the control plane's."""
+    return database_of(served, HUB)[name]
 
 
 async def status_at(served: Roost, token: str, app: str, path: str = "/roles") -> int:

@@ -126,7 +126,7 @@ async def test_a_refresh_token_opens_the_organization_and_stays(served: Roost, t
     async with connect(served, HUB) if transport == "socket" else rest(served, HUB) as max_:
         login = {"strategy": "local", "username": manager.name, "password": PASSWORD, "refresh": True}
         first = await max_.call("create", "authentication", login)
-        sessions = served.backend.deployment.client[served.settings.database]["sessions"]
+        sessions = database_of(served, HUB)["sessions"]
         sid = first["authentication"]["payload"]["sid"]
         before = await sessions.find_one({"app_id": HUB, "_id.i": sid})
         for _ in range(2):

@@ -19,6 +19,7 @@ from tests.integration.oauth.browser import Browser, PageError, fragment, who
 from tests.integration.settings.people import new_app, operator, person, refusal, tenant_of
 from tests.support.client import Client, Rest, fresh, until
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
+from tests.support.placed import database_of
 from tests.support.roost import CONTROL_PLANE, start_roost
 from tests.support.tripwire import Tripwire
 
@@ -99,7 +100,7 @@ async def test_an_app_signs_in_by_what_the_control_plane_shares(
     behind = fragment(await browser.sign_in(app, "company"), HOME)
     assert (await who(house, behind["access_token"], app))["_id"]
     assert provider.forms, "the provider has taken the client's secret"
-    database = house.backend.deployment.client[house.settings.database]
+    database = database_of(house, app)
     assert await database["users"].count_documents({"app_id": app}) == 2
     async with administrator(house, app) as ada:
         (shown,) = (await ada.call("find", "connections", {"name": "company"}))["data"]

@@ -102,8 +102,9 @@ def files(roost: Roost) -> list[str]:
 
 
 async def secret_names(roost: Roost, app: str) -> list[str]:
-    """What secrets an app has."""
-    return [kept.name for kept in await roost.backend.secrets.names(app)]
+    """What secrets an app has, besides that of the place where its data is."""
+    placement = (await tenant_of(roost, app)).placement
+    return [kept.name for kept in await roost.backend.secrets.names(app) if kept.name != placement.credentials_ref]
 
 
 @each_transport

@@ -28,6 +28,7 @@ from tests.integration.settings.people import (
     tenant_of,
 )
 from tests.support.client import connect, fresh
+from tests.support.placed import database_of
 from tests.support.roost import CONTROL_PLANE
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
@@ -95,7 +96,7 @@ async def test_writes_store_own_values_alone(served: Roost, transport: str) -> N
         await effective(ada)
         answer = await patch(ada, {"support": {"url": "https://app.example/help"}})
         assert answer == await own(ada)
-        kept = served.backend.deployment.client[served.settings.database]["settings"]
+        kept = database_of(served, app)["settings"]
         (stored,) = [one async for one in kept.find({"app_id": app})]
         assert stored["values"] == {"support": {"url": "https://app.example/help"}}
         assert answer["settings_rev"] == stored["rev"] == 1
@@ -386,6 +387,7 @@ async def test_settings_go_with_their_app(served: Roost) -> None:
     await make(served, id)
     async with administrator(served, id) as ada:
         await patch(ada, {"locale": {"language": "de"}})
+    kept = database_of(served, id)["settings"]
+    assert await kept.count_documents({"app_id": id}) == 1
     await delete(served, id)
-    kept = served.backend.deployment.client[served.settings.database]["settings"]
     assert await kept.count_documents({"app_id": id}) == 0

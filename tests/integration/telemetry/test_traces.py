@@ -24,13 +24,18 @@ CANARY = "canary-in-a-trace"
 
 
 @pytest.fixture
-def exporter(monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemorySpanExporter]:
-    exporter = InMemorySpanExporter()
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracerProvider]:
     provider = TracerProvider()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
     monkeypatch.setattr(main, "Traces", lambda: Traces(provider))
-    yield exporter
+    yield provider
     provider.shutdown()
+
+
+@pytest.fixture
+def exporter(provider: TracerProvider) -> InMemorySpanExporter:
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
 
 
 def attributes(span: ReadableSpan) -> dict[str, object]:
@@ -64,9 +69,11 @@ async def test_spans_carry_their_tenant(roosts: StartRoost, exporter: InMemorySp
     assert CANARY not in str([(span.name, attributes(span), span.events) for span in spans])
 
 
-async def test_clients_of_one_server_do_not_end_each_others_spans(mongod: str, exporter: InMemorySpanExporter) -> None:
+async def test_clients_of_one_server_do_not_end_each_others_spans(
+    mongod: str, provider: TracerProvider, exporter: InMemorySpanExporter
+) -> None:
     """OB-3: apps with a client of their own may be on one server, where the commands of both have the same numbers."""
-    spans = CommandSpans(main.Traces())
+    spans = CommandSpans(Traces(provider))
     deployments = [Deployment(mongod, path="lean", event_listeners=[spans]) for _ in range(2)]
     try:
         for deployment in deployments:
