@@ -158,7 +158,7 @@ class Limits:
     enforce: str = "refuse"
     """`refuse` turns further sockets away; `evict_oldest` closes the oldest ones when the limit is lowered."""
     rates: Mapping[str, Mapping[str, Rate]] = field(default_factory=dict)
-    """By kind (`connect event http auth write broadcast`), and by whom they are counted: `tenant`, `user`, `address`."""
+    """By kind (`connect event http auth write broadcast search`), and by whom they are counted: `tenant`, `user`, `address`."""
     quotas: Mapping[str, int] = field(default_factory=dict)
     """Units of a month: `calls`, `writes`."""
 

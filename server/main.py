@@ -13,6 +13,7 @@ from aiohttp import web
 
 from hooks.rate import enforce_limits
 from hooks.scopes import enforce_scopes
+from hooks.searching import SEARCHING, pay_for_searches
 from hooks.tenancy import enforce_app_id, inject_app_id
 from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
@@ -59,6 +60,7 @@ from services.jobs.queue import Jobs
 from services.limits.quotas import PATH as QUOTAS
 from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
+from services.limits.searches import SearchTimes
 from services.placement.placements import SHARED
 from services.tasks import end
 
@@ -112,7 +114,12 @@ class Roost:
             connections=self.connections,
         )
         self.app.deliver = hush_users(self.relay)
-        self.app.hooks({"before": {"all": [enforce_limits(self.rates, self.quotas), enforce_scopes]}})
+        self.app.hooks(
+            {
+                "around": dict.fromkeys(SEARCHING, (pay_for_searches(self.rates, SearchTimes()),)),
+                "before": {"all": [enforce_limits(self.rates, self.quotas), enforce_scopes]},
+            }
+        )
         self.app.hooks(TENANCY_HOOKS)
         self.outbound = backend.outbound
         self.jobs = self.app.jobs = Jobs(backend.job_store, control_plane=settings.control_plane)

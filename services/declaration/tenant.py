@@ -59,7 +59,7 @@ class LimitsDeclaration(Strict):
     """Sockets at once over all processes; without it, what the plan says."""
     enforce: Literal["refuse", "evict_oldest"] = "refuse"
     rates: dict[
-        Literal["connect", "event", "http", "auth", "write", "broadcast"],
+        Literal["connect", "event", "http", "auth", "write", "broadcast", "search"],
         dict[Literal["tenant", "user", "address"], RateDeclaration],
     ] = {}
     """How fast calls may come, by their kind and by whose they are."""

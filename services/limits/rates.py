@@ -34,6 +34,9 @@ Subject = tuple[str, str]
 """What is counted: `tenant`, `user` or `address`, and which one."""
 
 
+_WHOLE: tuple[Subject, ...] = (("tenant", ""),)
+
+
 @dataclass(slots=True)
 class _Bucket:
     """A node's part of a bucket."""
@@ -78,14 +81,19 @@ class Rates:
                 cold.append((bucket, kind, f"{scope}:{subject}"))
         return self._wait(tenant.id, cold, cost) if cold else None
 
-    def charge(self, tenant: Tenant, kind: str, cost: int) -> None:
-        """Takes tokens of the tenant's bucket for what has been done already, though it owes them then."""
-        rate = tenant.limits.rates.get(kind, {}).get("tenant")
-        if rate is not None and cost:
-            bucket = self._bucket(tenant.id, f"{kind}:tenant:", rate)
-            bucket.tokens -= cost
+    def charge(self, tenant: Tenant, kind: str, cost: int, subjects: Iterable[Subject] = _WHOLE) -> None:
+        """Takes tokens for what has been done already, though somebody owes them then; gives back what is below nothing."""
+        wanted = tenant.limits.rates.get(kind)
+        if wanted is None or not cost:
+            return
+        for scope, subject in subjects:
+            rate = wanted.get(scope)
+            if rate is None:
+                continue
+            bucket = self._bucket(tenant.id, f"{kind}:{scope}:{subject}", rate)
+            bucket.tokens = min(bucket.tokens - cost, rate.limit)
             if bucket.tokens < 1:
-                self._fetch(tenant.id, kind, "tenant:", bucket)
+                self._fetch(tenant.id, kind, f"{scope}:{subject}", bucket)
 
     async def start(self) -> None:
         """Looks whether calls can be counted.

@@ -18,11 +18,11 @@ KEPT = 60_000
 # Fills the bucket to now by Redis' own clock, which may be set back, then takes from it; a refusal keeps what was filled in.
 _TAKE = """
 local clock = redis.call('TIME')
-local now = clock[1] * 1000 + math.floor(clock[2] / 1000)
+local now = clock[1] + clock[2] / 1000000
 local limit, per_second, want, kept = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4]
 local bucket = redis.call('HMGET', KEYS[1], 'tokens', 'at')
 local tokens, at = tonumber(bucket[1]) or limit, tonumber(bucket[2]) or now
-tokens = math.min(limit, tokens + math.max(0, now - at) * per_second / 1000)
+tokens = math.min(limit, tokens + math.max(0, now - at) * per_second)
 local granted = math.max(0, math.min(want, math.floor(tokens)))
 redis.call('HSET', KEYS[1], 'tokens', tokens - granted, 'at', math.max(now, at))
 redis.call('PEXPIRE', KEYS[1], kept)

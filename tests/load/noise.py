@@ -72,6 +72,8 @@ class Noise:
         """Queries that look at everything, 256 at once."""
         await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 32, 0.0)
 
+    unlimited = slow
+
     async def processor(self) -> None:
         """Nothing that the server hears of: one of the machine's processors is busy."""
         while time.monotonic() < self.until:

@@ -127,7 +127,7 @@ async def test_a_changed_limit_counts_at_once(store: RateStore) -> None:
     """RL-5: limits come with the tenant's snapshot."""
     rates = Rates(store)
     assert await count(rates, limited(limit=5, seconds=1000), 10) == 5
-    assert await admitted(rates, limited(limit=5, seconds=0.001)), "the new rate fills faster"
+    assert await admitted(rates, limited(limit=5, seconds=0.000_01)), "the new rate fills faster"
 
 
 async def test_without_the_database_calls_go_on_at_the_rate() -> None:
