@@ -21,7 +21,7 @@ from tests.integration.placement.killing import CHANGES, LEASE, env_of, go_on, k
 from tests.integration.placement.moving import BACK, THERE, TO, WAYS, Way, contents, ended, finalize, give_secret, move
 from tests.integration.placement.traffic import Traffic
 from tests.integration.placement.watched import is_at, place_of, watched
-from tests.integration.rules.people import keep
+from tests.integration.rules.people import keep, tenant_of
 from tests.integration.server.command import serving
 from tests.support.client import CallError, connect, outcome, until
 from tests.support.placed import cluster_settings
@@ -175,19 +175,28 @@ async def test_a_process_that_ends_between_the_flip_and_the_opening(
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize(
-    "is_killed",
-    [pytest.param(True, id="killed", marks=pytest.mark.load), pytest.param(False, id="stopped for a while")],
+    ("is_killed", "way"),
+    [
+        pytest.param(
+            is_killed,
+            way,
+            id=f"{'killed' if is_killed else 'stopped for a while'}-{way}",
+            marks=pytest.mark.load if is_killed or way != THERE else (),
+        )
+        for is_killed, way in itertools.product((True, False), WAYS)
+    ],
 )
-async def test_a_server_that_is_silent_during_the_freeze(roost: Roost, mongod: str, is_killed: bool) -> None:
+async def test_a_server_that_is_silent_during_the_freeze(roost: Roost, mongod: str, is_killed: bool, way: Way) -> None:
     """Writes do not stand still for a dead server; and one that comes back writes nothing where the data was."""
-    source = await roost.backend.tenants.get("moved")
-    assert source is not None
+    await bring_to(roost, way.source)
+    await give_secret(roost, "moved", way.target)
+    source = await place_of(roost, "moved")
     async with serving(env=env_of(roost, mongod)) as other, connect(other, "moved") as there:
         await there.call("create", "notes", {"_id": "before"}, {})
         await until(lambda: nodes_of(roost, 2))
         async with Traffic(roost, ("moved", "third"), rate=40, each=1) as traffic:
             other.process.send_signal(signal.SIGSTOP)
-            moved = await roost.backend.moves.promote("moved", TO["database"])
+            moved = await roost.backend.moves.promote("moved", TO[way.target])
             if is_killed:
                 other.process.kill()
             done = await ended(roost, moved)
@@ -207,8 +216,10 @@ async def test_a_server_that_is_silent_during_the_freeze(roost: Roost, mongod: s
                 return not isinstance(await outcome(there, "create", "notes", {"_id": "after"}, {}), CallError)
 
             await until(is_taken, LEASE + LAST_COMMAND)
-            shared = roost.backend.deployment.client[roost.settings.database]["notes"]
-            assert await shared.count_documents({"_id": {"a": "moved", "i": "after"}}) == 0
+            left = roost.backend.placements.provider(source)
+            async with left.administer(await tenant_of(roost, "moved"), source) as handle:
+                assert await handle.raw["notes"].count_documents({"_id": {"a": "moved", "i": "before"}}) == 1
+                assert await handle.raw["notes"].count_documents({"_id": {"a": "moved", "i": "after"}}) == 0
             assert any(record["_id"]["i"] == "after" for record in (await contents(roost, "moved"))["notes"])
 
 
