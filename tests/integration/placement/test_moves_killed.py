@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import signal
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ from tests.integration.placement.traffic import Traffic
 from tests.integration.placement.watched import is_at, place_of, watched
 from tests.integration.rules.people import keep, tenant_of
 from tests.integration.server.command import serving
-from tests.support.client import CallError, connect, outcome, until
+from tests.support.client import CallError, Client, connect, outcome, until
 from tests.support.placed import cluster_settings
 
 APPS = """
@@ -66,7 +67,7 @@ BACK_KILLED = [
 @pytest.fixture
 async def roost(roosts: StartRoost) -> Roost:
     """A server with an app that is moved, one in the shared database, and one with a database on the named cluster."""
-    started = await roosts(APPS, node_lease=LEASE, **cluster_settings())
+    started = await roosts(APPS, **cluster_settings())
     for app_id, many in (("moved", OLD), ("third", 10), ("beside", 10)):
         await keep(started, app_id, "notes", *({"_id": f"old-{n}", "writer": "old", "n": n} for n in range(many)))
     return started
@@ -110,8 +111,9 @@ async def test_a_killed_rollback_is_gone_on_with(roost: Roost, mongod: str, mome
     source = await place_of(roost, "moved")
     await move(roost, "moved", way.target)
     async with connect(roost, "moved") as ada:
-        await ada.call("patch", "notes", "old-1", {"n": -1}, {})
-        await ada.call("remove", "notes", "old-2", {})
+        # Whether the server has heard that it may write there is not what the move has waited for.
+        await until(lambda: is_taken(ada, "patch", "notes", "old-1", {"n": -1}, {}))
+        await until(lambda: is_taken(ada, "remove", "notes", "old-2", {}))
     async with watched(roost, mongod, source) as apps:
         await killed(roost, mongod, moment, "--rollback")
         await go_on(roost, mongod, "--resume")
@@ -211,16 +213,17 @@ async def test_a_server_that_is_silent_during_the_freeze(roost: Roost, mongod: s
             assert done.notes["switched"]["pause"] <= 2.0
         if not is_killed:
             other.process.send_signal(signal.SIGCONT)
-
-            async def is_taken() -> bool:
-                return not isinstance(await outcome(there, "create", "notes", {"_id": "after"}, {}), CallError)
-
-            await until(is_taken, LEASE + LAST_COMMAND)
+            await until(lambda: is_taken(there, "create", "notes", {"_id": "after"}, {}), LEASE + LAST_COMMAND)
             left = roost.backend.placements.provider(source)
             async with left.administer(await tenant_of(roost, "moved"), source) as handle:
                 assert await handle.raw["notes"].count_documents({"_id": {"a": "moved", "i": "before"}}) == 1
                 assert await handle.raw["notes"].count_documents({"_id": {"a": "moved", "i": "after"}}) == 0
             assert any(record["_id"]["i"] == "after" for record in (await contents(roost, "moved"))["notes"])
+
+
+async def is_taken(client: Client, *call: Any) -> bool:
+    """Whether a call went well."""
+    return not isinstance(await outcome(client, *call), CallError)
 
 
 async def nodes_of(roost: Roost, count: int) -> bool:

@@ -55,7 +55,7 @@ async def all_the_way_round(roost: Roost, *, rate: float, seconds: float) -> Non
         stored = {app_id: (await contents(roost, app_id))["notes"] for app_id in APPS}
         traffic.check(stored)
         records = sum(map(len, stored.values()))
-        refused = sum(writer.refused for writer in traffic.writers["moved"])
+        refused = len(traffic.refusals("moved"))
         others = max(traffic.longest("first"), traffic.longest("third"))
         print(  # noqa: T201 - the figures are what the test is for
             f"\n{moves} moves beside {records} records: writes stood still for at most {max(pauses):.3f} s, "
@@ -66,4 +66,4 @@ async def all_the_way_round(roost: Roost, *, rate: float, seconds: float) -> Non
         assert max(pauses) <= PAUSE
         assert traffic.longest("moved") <= PAUSE
         for app_id in ("first", "third"):
-            assert sum(writer.refused for writer in traffic.writers[app_id]) == 0
+            assert traffic.refusals(app_id) == []

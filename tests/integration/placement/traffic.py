@@ -24,7 +24,8 @@ class Writer:
     pace: float
     """Seconds between two records."""
     acked: int = 0
-    refused: int = 0
+    refusals: list[str] = field(default_factory=list)
+    """The sentences by which it was asked to try again."""
     longest: float = 0.0
     """Seconds between two acknowledged records, at most."""
     errors: list[str] = field(default_factory=list)
@@ -46,7 +47,7 @@ class Writer:
             if not isinstance(answer, CallError):
                 return
             if answer.code == 503:
-                self.refused += 1
+                self.refusals.append(answer.message)
                 if (answer.data or {}).get("reason") not in (None, "TenantMigrating"):
                     self.errors.append(f"{answer} {answer.data}")
             elif answer.code == 409:
@@ -103,6 +104,10 @@ class Traffic:
     def longest(self, app_id: str) -> float:
         """Seconds for which the writers of an app waited, at most."""
         return max(writer.longest for writer in self.writers[app_id])
+
+    def refusals(self, app_id: str) -> list[str]:
+        """The sentences by which the writers of an app were asked to try again."""
+        return [sentence for writer in self.writers[app_id] for sentence in writer.refusals]
 
     def heard(self, app_id: str) -> dict[str, list[int]]:
         """The numbers of the created records that were heard of, by writer, in their order."""

@@ -44,13 +44,15 @@ class Watched:
             made[app_id] = [record for record in records if record["writer"] != "old"]
         self.traffic.check(made)
         assert made["beside"] == []
-        assert sum(writer.refused for writer in self.traffic.writers["third"]) == 0
-        assert await databases(self.mongod, "moved") - self.strangers == own(place)
-        found = await in_shared(self.roost, "moved")
+        refusals = self.traffic.refusals("third")
+        assert refusals == [], refusals
+        found = await databases(self.mongod, "moved") - self.strangers
+        assert found == own(place), (found, place)
+        counts = await in_shared(self.roost, "moved")
         if place.model == SHARED:
-            assert found["notes"] == len(self.before["moved"]) + len(made["moved"])
+            assert counts["notes"] == len(self.before["moved"]) + len(made["moved"]), counts
         else:
-            assert found == {}
+            assert counts == {}, counts
 
 
 @asynccontextmanager
