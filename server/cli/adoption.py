@@ -41,7 +41,8 @@ async def _adopt(settings: Settings, app: str, database: str, *, dry_run: bool, 
     wire = Tripwire()
     async with assembled(settings, [wire]) as roost:
         tenant = await tenant_of(roost.backend, app)
-        adoption = Adoption(roost.backend.deployment, source=database)
+        backend = roost.backend
+        adoption = Adoption(backend.deployment, backend.placements, backend.writes, source=database)
         names = await adoption.check(tenant)
         if not dry_run and not reverse:
             await roost.backend.tenants.prepare_collections(tenant)

@@ -1,7 +1,8 @@
 """Adoption: the collections of an application that had a database for itself become those of one app (CO-6).
 
-The source is only read. Each document is copied with its id bound to the app, a batch at a time. What is there already is
-left alone, so that an adoption which was interrupted goes on; it can be taken back while the source has the originals.
+The source is only read. Each document is copied to where the app's data is, by whichever isolation model, with its id bound to
+the app, a batch at a time. What is there already is left alone, so that an adoption which was interrupted goes on; it can be
+taken back while the source has the originals.
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema
 from services.declaration import RESERVED_COLLECTIONS
+from services.placement.placements import Placements
+from services.placement.writes import Writes
 from services.store import Document
 
 BATCH = 500
@@ -33,10 +36,13 @@ class Adopted:
 
 
 class Adoption:
-    """Copies from the database `source` of the same deployment."""
+    """Copies from the database `source` of the server's own deployment."""
 
-    def __init__(self, deployment: Deployment, *, source: str) -> None:
+    def __init__(self, deployment: Deployment, placements: Placements, writes: Writes, *, source: str) -> None:
+        """`placements` say where apps' data is; `writes` is the process's gate."""
         self._deployment = deployment
+        self._placements = placements
+        self._writes = writes
         self._source = source
 
     async def check(self, tenant: Tenant) -> list[str]:
@@ -45,8 +51,8 @@ class Adoption:
         Raises:
             BadRequest: there are none, or there is something that could not be reached afterwards; the sentence names it.
         """
-        if tenant.placement.cluster != "default" or self._source == tenant.placement.database:
-            raise BadRequest("Adopted is from another database of the deployment that keeps the app's data")
+        if self._source == tenant.placement.database:
+            raise BadRequest("Adopted is from another database than the one that keeps the app's data")
         try:
             source = self._deployment.client[self._source]
             names = sorted(name for name in await source.list_collection_names() if not name.startswith("system."))
@@ -64,35 +70,48 @@ class Adoption:
         return names
 
     async def adopt(self, tenant: Tenant, name: str) -> Adopted:
-        """Copies a collection, after its validator and indexes are there."""
-        await self._deployment.ensure(tenant.placement.database, CollectionSchema(name))
-        target = self._target(tenant, name)
+        """Copies a collection, after its validator and indexes are there.
+
+        Raises:
+            Unavailable: the app's data cannot be reached, or is being moved.
+        """
         found = written = 0
-        try:
-            async for batch in self._batches(name):
-                found += len(batch)
-                bound = {_key(document["_id"]): _bound(tenant, document) for document in batch}
-                own = {FIELD: tenant.id, "_id": {"$in": [document["_id"] for document in bound.values()]}}
-                async for there in target.find(own, {"_id": 1}):
-                    bound.pop(_key(there["_id"]["i"]), None)
-                if bound:
-                    await target.insert_many([*bound.values()])
-                    written += len(bound)
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        async with self._placements.administer(tenant) as handle:
+            await handle.ensure([CollectionSchema(name)])
+            target = handle.raw[name]
+            try:
+                async for batch in self._batches(name):
+                    found += len(batch)
+                    bound = {_key(document["_id"]): _bound(tenant, document) for document in batch}
+                    own = {FIELD: tenant.id, "_id": {"$in": [document["_id"] for document in bound.values()]}}
+                    async for there in target.find(own, {"_id": 1}):
+                        bound.pop(_key(there["_id"]["i"]), None)
+                    if bound:
+                        with self._writes.one(tenant.id, tenant.placement):
+                            await target.insert_many([*bound.values()])
+                        written += len(bound)
+            except DRIVER_ERRORS as error:
+                raise from_driver(error) from error
         return Adopted(name, found, written)
 
     async def take_back(self, tenant: Tenant, name: str) -> Adopted:
-        """Deletes the copies of what the source still has; records that were made since stay."""
-        target = self._target(tenant, name)
+        """Deletes the copies of what the source still has; records that were made since stay.
+
+        Raises:
+            Unavailable: as `adopt`.
+        """
         found = deleted = 0
-        try:
-            async for batch in self._batches(name):
-                found += len(batch)
-                ids = [_bound(tenant, document)["_id"] for document in batch]
-                deleted += (await target.delete_many({FIELD: tenant.id, "_id": {"$in": ids}})).deleted_count
-        except DRIVER_ERRORS as error:
-            raise from_driver(error) from error
+        async with self._placements.administer(tenant) as handle:
+            target = handle.raw[name]
+            try:
+                async for batch in self._batches(name):
+                    found += len(batch)
+                    ids = [_bound(tenant, document)["_id"] for document in batch]
+                    with self._writes.one(tenant.id, tenant.placement):
+                        outcome = await target.delete_many({FIELD: tenant.id, "_id": {"$in": ids}})
+                    deleted += outcome.deleted_count
+            except DRIVER_ERRORS as error:
+                raise from_driver(error) from error
         return Adopted(name, found, deleted)
 
     async def _batches(self, name: str) -> AsyncIterator[list[Document]]:
@@ -104,9 +123,6 @@ class Adoption:
                 batch = []
         if batch:
             yield batch
-
-    def _target(self, tenant: Tenant, name: str) -> Any:
-        return self._deployment.client[tenant.placement.database][name]
 
 
 _UNFIT: list[dict[str, Any]] = [

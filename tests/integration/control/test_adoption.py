@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from bson import ObjectId
 
+from hooks.errors import Unavailable
 from server.main import Roost
+from services.control.adoption import Adoption
+from services.placement.writes import Place
+from tests.conftest import StartRoost
 from tests.integration.server.command import environment, run
 from tests.support.client import rest
+from tests.support.placed import MODELS, database_of
 
 
 async def test_a_database_becomes_an_app_and_back(roost: Roost, mongod: str) -> None:
@@ -44,6 +50,37 @@ async def test_a_database_becomes_an_app_and_back(roost: Roost, mongod: str) -> 
         refused = await run(*command, env=env)
         assert refused.code == 1
         assert "neither an ObjectId nor a text" in refused.err
+    finally:
+        await client.drop_database(source)
+
+
+@pytest.mark.parametrize("model", MODELS)
+async def test_the_copies_are_where_the_app_is_and_wait_for_a_move(roosts: StartRoost, model: str) -> None:
+    """DB-1: by every isolation model; nothing is written to a database from which the app is being moved."""
+    roost = await roosts(model=model)
+    backend = roost.backend
+    client = backend.deployment.client
+    source = f"{roost.settings.database}_source_control"
+    tenant = roost.catalogue.peek("acme")
+    assert tenant is not None
+    try:
+        await client[source]["notes"].insert_many([{"_id": "one"}, {"_id": "two"}])
+        adoption = Adoption(backend.deployment, backend.placements, backend.writes, source=source)
+        assert await adoption.check(tenant) == ["notes"]
+        assert (await adoption.adopt(tenant, "notes")).changed == 2
+        async with rest(roost, "acme") as ours:
+            assert {note["_id"] for note in await ours.call("find", "notes")} == {"one", "two"}
+        kept = database_of(roost)["notes"]
+        assert await kept.count_documents({"app_id": "acme"}) == 2
+        is_here = tenant.placement.database in await client.list_database_names()
+        assert is_here is (model == "shared"), "the server's own deployment has none of them"
+        place = Place(tenant.placement, tenant.epoch + 1, is_frozen=True)
+        assert backend.writes.place(tenant.id, place)
+        await client[source]["notes"].insert_one({"_id": "three"})
+        for act in (adoption.adopt, adoption.take_back):
+            with pytest.raises(Unavailable, match="is being moved"):
+                await act(tenant, "notes")
+        assert await kept.count_documents({"app_id": "acme"}) == 2
     finally:
         await client.drop_database(source)
 

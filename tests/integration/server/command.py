@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import server
+from tests.support.placed import cluster_settings, default_model
 from tests.support.roost import COMMAND_PATH, MASTER_KEY
 
 ROOT = Path(server.__file__).parents[1]
@@ -22,8 +23,15 @@ def environment(uri: str | None, database: str, **settings: str) -> dict[str, st
     """The variables of a process whose data is in this database."""
     own = {"ROOST_DATABASE": database, "ROOST_LOG_FORMAT": "json", "ROOST_MONGO_PATH": COMMAND_PATH, **settings}
     if uri is not None:
-        own |= {"ROOST_MONGODB_URI": uri, "ROOST_MASTER_KEY": MASTER_KEY}
+        own = {"ROOST_MONGODB_URI": uri, "ROOST_MASTER_KEY": MASTER_KEY, **clusters(), **own}
     return {name: value for name, value in own.items() if value}
+
+
+def clusters() -> dict[str, str]:
+    """The variable by which a process knows the cluster on which `--model database` has placed apps."""
+    if default_model[0] == "shared":
+        return {}
+    return {"ROOST_CLUSTERS": cluster_settings()["clusters"].get_secret_value()}
 
 
 @dataclass(frozen=True, slots=True)
