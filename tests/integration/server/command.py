@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import server
-from tests.support.placed import cluster_settings, default_model
+from tests.support.placed import cluster_settings, default_model, placement
 from tests.support.roost import COMMAND_PATH, MASTER_KEY
 
 ROOT = Path(server.__file__).parents[1]
@@ -23,15 +23,18 @@ def environment(uri: str | None, database: str, **settings: str) -> dict[str, st
     """The variables of a process whose data is in this database."""
     own = {"ROOST_DATABASE": database, "ROOST_LOG_FORMAT": "json", "ROOST_MONGO_PATH": COMMAND_PATH, **settings}
     if uri is not None:
-        own = {"ROOST_MONGODB_URI": uri, "ROOST_MASTER_KEY": MASTER_KEY, **clusters(), **own}
+        own = {"ROOST_MONGODB_URI": uri, "ROOST_MASTER_KEY": MASTER_KEY, **placing(), **own}
     return {name: value for name, value in own.items() if value}
 
 
-def clusters() -> dict[str, str]:
-    """The variable by which a process knows the cluster on which `--model database` has placed apps."""
-    if default_model[0] == "shared":
+def placing() -> dict[str, str]:
+    """The variables by which a process places new apps as `--model` says, and finds those that are placed."""
+    place = placement(default_model[0])
+    if place is None:
         return {}
-    return {"ROOST_CLUSTERS": cluster_settings()["clusters"].get_secret_value()}
+    clusters = cluster_settings()["clusters"].get_secret_value()
+    own = {} if place.uri_env is None else {place.uri_env: os.environ[place.uri_env]}
+    return {"ROOST_CLUSTERS": clusters, "ROOST_PLACEMENT": place.model_dump_json(exclude_none=True), **own}
 
 
 @dataclass(frozen=True, slots=True)

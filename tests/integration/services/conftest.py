@@ -2,46 +2,47 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, get_args
-from uuid import uuid4
 
 import pytest
 
 from hooks.context import Params
-from hooks.tenant import Placement, Tenant
-from services.database.deployment import Deployment, Path
-from services.database.schema import CollectionSchema, Index, Words
-from services.isolation import Isolation
+from services.database.deployment import Path
 from services.memory import MemoryService
 from services.mongo import MongoService, ServiceOptions
+from tests.integration.services.places import Ask, Places, asker, places
 from tests.support.tripwire import Tripwire
 
 MakeService = Callable[..., MongoService]
-Ask = Callable[..., Params]
 
-DATABASE = "test_services"
 ALL = frozenset({"create", "patch", "remove"})
 HEX = "65a1b2c3d4e5f60718293a4b"
-TODOS = CollectionSchema("todos", (Index((("app_id", 1), ("customid", 1)), unique=True), Words()))
 
 
 @pytest.fixture(params=["memory", *get_args(Path)])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[MakeService]:
     """Makes the service under test, `make(paginate=..., multi=..., id=...)`: in memory, or in MongoDB by each path to it.
 
-    In MongoDB all tests share one collection; each has two tenants of its own in it.
+    Each test has two tenants of its own in MongoDB: in one collection for all, or in databases of their own.
     """
     if request.param == "memory":
         yield lambda **options: MemoryService(ServiceOptions("todos", **options))
         return
     tripwire: Tripwire = request.getfixturevalue("tripwire")
-    deployment = Deployment(request.getfixturevalue("mongod"), path=request.param, event_listeners=[tripwire])
-    await deployment.open()
-    try:
-        await deployment.ensure(DATABASE, TODOS)
-        isolation = Isolation(deployment)
-        yield lambda **options: MongoService(isolation, ServiceOptions("todos", **options))
-    finally:
-        await deployment.close()
+    mongod: str = request.getfixturevalue("mongod")
+    async with places(mongod, who_asks(request), path=request.param, listeners=[tripwire]) as found:
+        yield lambda **options: MongoService(found.isolation, ServiceOptions("todos", **options))
+
+
+@pytest.fixture
+async def placed(request: pytest.FixtureRequest, mongod: str, tripwire: Tripwire) -> AsyncIterator[Places]:
+    """Where the tenants of the test are in MongoDB."""
+    async with places(mongod, who_asks(request), listeners=[tripwire]) as found:
+        yield found
+
+
+def who_asks(request: pytest.FixtureRequest) -> list[Ask]:
+    """The askers that the test has."""
+    return [request.getfixturevalue(name) for name in ("ask", "other") if name in request.fixturenames]
 
 
 @pytest.fixture
@@ -54,16 +55,6 @@ def ask() -> Ask:
 def other() -> Ask:
     """The same in another tenant."""
     return asker("globex")
-
-
-def asker(name: str) -> Ask:
-    """Calls of a client in a tenant of its own."""
-    tenant = Tenant(f"{name}-{uuid4().hex}", name, placement=Placement(database=DATABASE))
-
-    def ask(query: dict[str, Any] | None = None, provider: str | None = "socketio") -> Params:
-        return Params(tenant=tenant, query=query or {}, provider=provider)
-
-    return ask
 
 
 async def fill(service: MongoService, ask: Ask, *names: str) -> list[Any]:

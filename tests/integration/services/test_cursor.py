@@ -13,13 +13,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hooks.errors import BadRequest
-from services.database.deployment import Deployment
 from services.isolation import Isolation
 from services.memory import MemoryService
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
-from tests.integration.services.conftest import DATABASE, TODOS, Ask, MakeService, asker
-from tests.support.roost import COMMAND_PATH
+from tests.integration.services.conftest import MakeService
+from tests.integration.services.places import Ask, asker, places
 
 PAGES = Paginate(3, 50)
 SETTINGS = settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck), database=None)
@@ -102,19 +101,19 @@ def test_the_pages_are_the_list_in_mongodb(runner: Any, records: Any, sort: dict
 def runner(mongod: str) -> Any:
     """Runs the check on one deployment, for which Hypothesis has no loop to spare."""
     with asyncio.Runner() as loop:
-        deployment = Deployment(mongod, path=COMMAND_PATH)
-        loop.run(deployment.open())
-        loop.run(deployment.ensure(DATABASE, TODOS))
-        service = MongoService(Isolation(deployment), ServiceOptions("todos", paginate=PAGES))
+        ask = asker("acme")
+        block = places(mongod, [ask])
+        isolation = loop.run(block.__aenter__()).isolation
+        service = MongoService(isolation, ServiceOptions("todos", paginate=PAGES))
 
         async def run(records: Any, sort: dict[str, int], limit: int) -> None:
-            ask = asker("acme")
+            await isolation.collection(ask().tenant, "todos").delete_many({})
             for record in records:
                 await service.create(record, ask())
             await check(service, ask, sort, limit)
 
         yield lambda *arguments: loop.run(run(*arguments))
-        loop.run(deployment.close())
+        loop.run(block.__aexit__(None, None, None))
 
 
 async def fill(service: MongoService, ask: Ask, count: int) -> None:
@@ -164,7 +163,8 @@ async def test_the_envelope_is_the_usual_one_unless_cursors_are_asked_for(make: 
         assert set(await service.find(ask(query))) == usual | more, query
 
 
-async def test_a_count_that_is_not_wanted_is_not_made(mongod: str, ask: Ask) -> None:
+async def test_a_count_that_is_not_wanted_is_not_made() -> None:
+    ask = asker("acme", "shared")
     service = MongoService(Isolation(Uncounted()), ServiceOptions("todos", paginate=PAGES))
     for query in ({"$total": False}, {"$total": False, "$skip": 1}, {"$total": False, "$cursor": True}):
         await service.find(ask(query))

@@ -2,43 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from bson import ObjectId
 
 from services.cursor import Order
-from services.database.deployment import Deployment
 from services.database.schema import CollectionSchema, Index
-from services.isolation import Isolation, scope
+from services.isolation import scope
 from services.store import Document
-from tests.integration.services.conftest import DATABASE, TODOS, Ask
-from tests.support.roost import COMMAND_PATH
+from tests.integration.services.places import Ask, Places
 
 OWN = 20
 OTHERS = 300
 
 
 @pytest.fixture
-async def deployment(mongod: str, ask: Ask, other: Ask) -> AsyncIterator[Deployment]:
+async def filled(placed: Places, ask: Ask, other: Ask) -> Places:
     """A collection in which the other tenant has many more records."""
-    deployment = Deployment(mongod, path=COMMAND_PATH)
-    await deployment.open()
-    await deployment.ensure(DATABASE, TODOS)
-    isolation = Isolation(deployment)
+    isolation = placed.isolation
     await isolation.collection(ask().tenant, "todos").insert([{"_id": str(n), "n": n} for n in range(OWN)])
     await isolation.collection(other().tenant, "todos").insert([{"n": n} for n in range(OTHERS)])
-    yield deployment
-    await deployment.close()
+    return placed
 
 
-async def explain(deployment: Deployment, filter: Document, **shape: Any) -> Document:
-    command = {"find": "todos", "filter": filter, **shape}
-    return await deployment.client[DATABASE].command({"explain": command, "verbosity": "executionStats"})
+async def explain(filled: Places, ask: Ask, filter: Document, **shape: Any) -> Any:
+    return await filled.explain(ask().tenant, {"find": "todos", "filter": filter, **shape})
 
 
-async def test_a_get_uses_the_id_index_alone(deployment: Deployment, ask: Ask) -> None:
+async def test_a_get_uses_the_id_index_alone(filled: Places, ask: Ask) -> None:
     tenant_id = ask().tenant.id
     filters: list[Document] = [
         {"_id": "7"},
@@ -47,7 +39,7 @@ async def test_a_get_uses_the_id_index_alone(deployment: Deployment, ask: Ask) -
         {"$and": [{"app_id": tenant_id}, {"_id": "7"}]},
     ]
     for filter in filters:
-        found = await explain(deployment, scope(filter, tenant_id), limit=1)
+        found = await explain(filled, ask, scope(filter, tenant_id), limit=1)
         assert found["queryPlanner"]["winningPlan"]["stage"] == "IDHACK"
 
 
@@ -66,9 +58,9 @@ async def test_a_get_uses_the_id_index_alone(deployment: Deployment, ask: Ask) -
     ],
 )
 async def test_nothing_of_other_tenants_is_looked_at(
-    deployment: Deployment, ask: Ask, filter: Document, shape: Document
+    filled: Places, ask: Ask, filter: Document, shape: Document
 ) -> None:
-    found = await explain(deployment, scope(filter, ask().tenant.id), **shape)
+    found = await explain(filled, ask, scope(filter, ask().tenant.id), **shape)
     statistics = found["executionStats"]
     assert statistics["nReturned"] > 0
     assert statistics["totalDocsExamined"] <= OWN
@@ -86,19 +78,19 @@ async def test_nothing_of_other_tenants_is_looked_at(
 )
 @pytest.mark.parametrize("forward", [True, False])
 async def test_a_page_by_cursor_reads_no_more_than_itself(
-    deployment: Deployment, ask: Ask, sort: tuple[tuple[str, int], ...], forward: bool
+    filled: Places, ask: Ask, sort: tuple[tuple[str, int], ...], forward: bool
 ) -> None:
     indexed = (Index((("app_id", 1), ("n", 1), ("_id", 1))), Index((("app_id", 1), ("n", 1), ("m", -1), ("_id", -1))))
-    await deployment.ensure(DATABASE, CollectionSchema("pages", indexed))
+    await filled.placements.ensure(ask().tenant, [CollectionSchema("pages", indexed)])
     tenant_id = ask().tenant.id
-    collection = Isolation(deployment).collection(ask().tenant, "pages")
+    collection = filled.isolation.collection(ask().tenant, "pages")
     await collection.insert([{"_id": f"{n:04}", "n": n // 3, "m": n % 7} for n in range(900)])
     await collection.insert([{"m": n} for n in range(100)])
     order = Order(sort, tenant_id)
     chosen = order.beyond(order.cursor({"_id": "0450", "n": 150, "m": 2}), forward=forward)
     shape = {"sort": dict(order.sort if forward else order.reversed), "limit": 21}
     command = {"find": "pages", "filter": scope(chosen, tenant_id), **shape}
-    found = await deployment.client[DATABASE].command({"explain": command, "verbosity": "executionStats"})
+    found = await filled.explain(ask().tenant, command)
     statistics = found["executionStats"]
     assert statistics["nReturned"] == 21
     assert statistics["totalDocsExamined"] <= 30

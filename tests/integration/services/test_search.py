@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 
 from hooks.errors import BadRequest, NotFound
-from services.database.deployment import Deployment
 from services.isolation import Isolation
 from services.memory import MemoryService
 from services.mongo import MongoService, ServiceOptions
 from services.query import Paginate
 from services.update import UPDATE_OPERATORS
-from tests.integration.services.conftest import DATABASE, TODOS, Ask
-from tests.support.roost import COMMAND_PATH
-from tests.support.tripwire import Tripwire
+from tests.integration.services.places import Ask, Places
 
 OFFERED = frozenset({"$search"})
 
@@ -26,12 +22,8 @@ def options(*fields: str, **others: Any) -> ServiceOptions:
 
 
 @pytest.fixture
-async def isolation(mongod: str, tripwire: Tripwire) -> AsyncIterator[Isolation]:
-    deployment = Deployment(mongod, path=COMMAND_PATH, event_listeners=[tripwire])
-    await deployment.open()
-    await deployment.ensure(DATABASE, TODOS)
-    yield Isolation(deployment)
-    await deployment.close()
+def isolation(placed: Places) -> Isolation:
+    return placed.isolation
 
 
 async def words(service: MongoService, ask: Ask, text: str, **query: Any) -> list[str]:

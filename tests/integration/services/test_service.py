@@ -9,7 +9,8 @@ import pytest
 from hooks.errors import BadRequest, Conflict, NotFound
 from services.mongo import ServiceOptions
 from services.query import Paginate
-from tests.integration.services.conftest import ALL, HEX, Ask, MakeService, fill
+from tests.integration.services.conftest import ALL, HEX, MakeService, fill
+from tests.integration.services.places import Ask
 
 
 class TestCustomId:

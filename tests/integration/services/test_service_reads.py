@@ -9,7 +9,8 @@ import pytest
 from hooks.errors import BadRequest, NotFound
 from services import mongo
 from services.query import Paginate
-from tests.integration.services.conftest import ALL, HEX, Ask, MakeService, fill, names
+from tests.integration.services.conftest import ALL, HEX, MakeService, fill, names
+from tests.integration.services.places import Ask
 
 
 class TestFind:

@@ -11,7 +11,8 @@ from bson import ObjectId
 from hooks.errors import BadRequest, Conflict, MethodNotAllowed, NotFound
 from services import mongo
 from services.query import Paginate
-from tests.integration.services.conftest import ALL, HEX, Ask, MakeService, fill, names
+from tests.integration.services.conftest import ALL, HEX, MakeService, fill, names
+from tests.integration.services.places import Ask
 
 
 class TestCreate:

@@ -11,7 +11,8 @@ from bson import ObjectId
 from hooks.context import Params, Record
 from hooks.errors import BadRequest, Conflict, NotFound
 from services.update import UPDATE_OPERATORS
-from tests.integration.services.conftest import Ask, MakeService
+from tests.integration.services.conftest import MakeService
+from tests.integration.services.places import Ask
 
 ALL = frozenset(UPDATE_OPERATORS)
 
