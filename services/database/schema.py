@@ -43,6 +43,8 @@ VALIDATOR: Mapping[str, Any] = {
     },
     "$expr": {"$eq": ["$_id", {"a": "$app_id", "i": "$_id.i"}]},
 }
+GUARD: Mapping[str, Any] = {"validator": VALIDATOR, "validationLevel": "strict", "validationAction": "error"}
+"""What every such collection is made with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,18 +165,34 @@ async def ensure(database: AsyncDatabase[Document], schema: CollectionSchema, li
         raise from_driver(error) from error
 
 
+async def are_guarded(database: AsyncDatabase[Document], names: Iterable[str]) -> bool:
+    """Whether these collections are all there, with the validator that they have to have.
+
+    Raises:
+        FeathersError: As `services.store.Collection`.
+    """
+    wanted = [*names]
+    try:
+        there = await listed(database, wanted)
+    except DRIVER_ERRORS as error:
+        raise from_driver(error) from error
+    return all(_is_guarded(there.get(name, {})) for name in wanted)
+
+
 async def _ensure_validator(database: AsyncDatabase[Document], name: str, listing: Listing) -> None:
-    guard = {"validator": VALIDATOR, "validationLevel": "strict", "validationAction": "error"}
     if name not in listing:
         try:
-            await database.command({"create": name, **guard})
+            await database.command({"create": name, **GUARD})
             return
         except OperationFailure as error:
             if error.code != _NAMESPACE_EXISTS:
                 raise
         # Somebody was faster.
         listing = await listed(database, [name])
-    options = listing.get(name, {})
     # collMod locks the collection: only when it changes something.
-    if any(options.get(key) != value for key, value in guard.items()):
-        await database.command({"collMod": name, **guard})
+    if not _is_guarded(listing.get(name, {})):
+        await database.command({"collMod": name, **GUARD})
+
+
+def _is_guarded(options: Mapping[str, Any]) -> bool:
+    return all(options.get(key) == value for key, value in GUARD.items())

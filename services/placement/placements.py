@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from hooks.errors import BadRequest, Unavailable
 from hooks.tenant import Placement, Tenant
 from services.database.deployment import Deployment
-from services.database.schema import CollectionSchema
+from services.database.schema import CollectionSchema, are_guarded
 from services.placement import meta
 from services.placement.provider import Handle, TenantDatabaseProvider, unavailable
 from services.store import Collection, Document, Filter, Namespace, Sort
@@ -144,7 +144,8 @@ class Placements:
         assert found is not None
         meta.check_served(found, tenant.id)
         wanted = meta.fingerprint(self.own)
-        if found.get("schemas") != wanted:
+        # As a start does in the shared database: a validator that was taken away is put back.
+        if found.get("schemas") != wanted or not await are_guarded(handle.raw, self._own):
             async with self.provider(placement).administer(tenant, placement) as administered:
                 await administered.ensure(self.own)
                 await meta.mark(administered.raw, schemas=wanted)

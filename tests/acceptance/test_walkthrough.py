@@ -18,6 +18,7 @@ from tests.conftest import StartRoost
 from tests.integration.accounts.people import Mailbox
 from tests.integration.server.test_guide import blocks
 from tests.support.client import CallError, Client, connect, outcome, until
+from tests.support.placed import CLUSTERS
 
 SOMEBODY = "tenants: [{id: initech}]"
 """An app that has been there before."""
@@ -97,13 +98,15 @@ class Walk:
 async def left_of(uri: str, server: str, app: str) -> dict[str, int]:
     """How many documents name an app, by collection of any database, but where it says that there was one."""
     found = {}
-    async with AsyncMongoClient[dict[str, Any]](uri) as client:
-        for name in await client.list_database_names():
-            if name.startswith((server, f"t_{app}_")):
-                for collection in await client[name].list_collection_names():
-                    if collection not in REMAINS and not collection.startswith("system."):
-                        either = [{field: app} for field in ("app_id", "tenant_id", "_id", "_id.a", "name")]
-                        found[f"{name}.{collection}"] = await client[name][collection].count_documents({"$or": either})
+    for cluster in (uri, *CLUSTERS.uris):
+        async with AsyncMongoClient[dict[str, Any]](cluster) as client:
+            for name in await client.list_database_names():
+                if name.startswith((server, f"t_{app}_")):
+                    for collection in await client[name].list_collection_names():
+                        if collection not in REMAINS and not collection.startswith("system."):
+                            either = [{field: app} for field in ("app_id", "tenant_id", "_id", "_id.a", "name")]
+                            count = await client[name][collection].count_documents({"$or": either})
+                            found[f"{name}.{collection}"] = count
     return {name: count for name, count in found.items() if count}
 
 

@@ -34,6 +34,11 @@ class Clusters:
             self._started[name] = ReplicaSet().__enter__()
         return self._started[name].uri
 
+    @property
+    def uris(self) -> list[str]:
+        """The URIs of those that were started."""
+        return [started.uri for started in self._started.values()]
+
     def stop(self) -> None:
         """Ends what was started."""
         for replica_set in self._started.values():

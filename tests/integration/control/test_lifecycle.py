@@ -22,6 +22,7 @@ from tests.conftest import StartRoost
 from tests.integration.control.managers import control_collection, declared, delete, make, stand_in, state
 from tests.integration.server.command import ROOT, environment
 from tests.support.client import CallError, connect, handshake, outcome, rest, until
+from tests.support.placed import database_of
 
 
 async def test_creating_runs_every_step_and_records_it(roost: Roost) -> None:
@@ -317,13 +318,15 @@ async def test_after_a_deletion_nothing_carries_the_id_and_nobody_gets_it_again(
     await roost.backend.secrets.put("acme", "github", "canary")
     await control_collection(roost, "domains").insert_one({"app_id": "acme", "host": "acme.example"})
     await roost.backend.audit.settled()
-    before = await held(roost, "globex")
+    ours, theirs = database_of(roost, "acme"), database_of(roost, "globex")
+    before = await held(roost, "globex", theirs)
+    assert before["notes"] == 3
     operation = await delete(roost, "acme")
     assert operation.state == SUCCEEDED, operation.error
     assert operation.notes["purged"]["notes"] == 3
     await roost.backend.audit.settled()
-    assert await held(roost, "acme") == {}
-    assert await held(roost, "globex") == before
+    assert await held(roost, "acme", ours) == {}
+    assert await held(roost, "globex", theirs) == before
     with pytest.raises(BadRequest, match="not used again"):
         await make(roost, "acme")
     async with rest(roost, "acme") as client:
@@ -332,13 +335,14 @@ async def test_after_a_deletion_nothing_carries_the_id_and_nobody_gets_it_again(
     assert found.code == 404
 
 
-async def held(roost: Roost, app_id: str) -> Mapping[str, int]:
-    """How many documents of an app there are, by collection, in every collection of both databases."""
+async def held(roost: Roost, app_id: str, home: Any) -> Mapping[str, int]:
+    """How many documents of an app there are, by collection, in every collection of both databases and of its own, `home`."""
     client, name = roost.backend.deployment.client, roost.settings.database
-    found = {}
-    for collection in await client[name].list_collection_names():
-        if count := await client[name][collection].count_documents({"app_id": app_id}):
-            found[collection] = count
+    found: dict[str, int] = {}
+    for database in (client[name], *([] if home.name == name else [home])):
+        for collection in await database.list_collection_names():
+            if count := await database[collection].count_documents({"app_id": app_id}):
+                found[collection] = found.get(collection, 0) + count
     own = {"$or": [{"app_id": app_id}, {"_id": app_id}, {"_id.app_id": app_id}, {"target": app_id}]}
     control = client[f"{name}_control"]
     for collection in {*await control.list_collection_names()} - CONTROL_KEPT:
@@ -411,8 +415,9 @@ async def test_a_killed_process_leaves_what_another_one_brings_to_its_end(roost:
 
     await until(ready, seconds=10)
     assert done == ["initech"]
-    operation = await roost.backend.control.operations.latest("initech")
-    assert operation is not None
+    begun = await roost.backend.control.operations.latest("initech")
+    assert begun is not None
+    operation = await roost.backend.control.lifecycle.settle(begun.id)
     attempts = {step["name"]: step["attempts"] for step in operation.steps}
     assert attempts["settings"] == 2
     assert {count for name, count in attempts.items() if name != "settings"} == {1}

@@ -54,7 +54,9 @@ async def test_a_secret_has_versions_of_which_the_newest_counts(roost: Roost) ->
         None,
     ]
     assert await value(roost, "globex", "github") == CANARY
-    assert [(kept.name, kept.version) for kept in await secrets.names("acme") if kept not in own] == [("github", second)]
+    assert [(kept.name, kept.version) for kept in await secrets.names("acme") if kept not in own] == [
+        ("github", second)
+    ]
 
 
 async def test_an_old_number_is_never_used_again(roost: Roost) -> None:

@@ -24,6 +24,7 @@ from services.tenant_hooks import Data, TenantCall
 from tests.conftest import StartRoost
 from tests.integration.control.managers import call_as, declared
 from tests.support.client import rest, until
+from tests.support.placed import database_of
 from tests.support.roost import ADMIN, CONTROL_PLANE
 
 Plugin = Callable[[Callable[[Application], None]], str]
@@ -134,7 +135,7 @@ async def test_sync_and_base_hosts_hold_where_no_setting_says_otherwise(roosts: 
     rights = ["create:roles", "create:resource_servers"]
     await call_as(roost, "create", "roles", claims, rights, data={"name": "stays"})
     await call_as(roost, "create", "resource-servers", claims, rights, data={"identifier": "urn:travels"})
-    data = roost.backend.deployment.client[roost.settings.database]
+    data = database_of(roost)
 
     async def has_come() -> bool:
         return await data["resource_servers"].count_documents({"app_id": "acme", "identifier": "urn:travels"}) == 1

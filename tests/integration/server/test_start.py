@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Any
 
 import pytest
 from pymongo.monitoring import CommandStartedEvent
@@ -11,12 +12,17 @@ from pymongo.monitoring import CommandStartedEvent
 from server.main import Roost
 from services.declaration import parse
 from tests.integration.database.commands import Commands
-from tests.support.roost import TWO_APPS, settings_for
+from tests.support.client import rest
+from tests.support.placed import raw
+from tests.support.roost import TWO_APPS, settings_for, start_roost
 
 DECLARED = ("create", "collMod", "createIndexes")
 """Commands that say what a collection is."""
 MOST_AT_FIRST = 300
 MOST_AGAIN = 130
+OF_THE_SHARED = pytest.mark.shared_only(
+    "counts what a server does to its two own databases, of which apps may be in one"
+)
 BACKGROUND = {"sync", "sync again", "moving", "heartbeat", "catalogue", "jobs", "operations", "slots", "domains"}
 
 
@@ -30,6 +36,7 @@ def commands() -> Commands:
     return Commands()
 
 
+@OF_THE_SHARED
 async def test_collections_are_indexed_once_and_before_they_hold_anything(mongod: str, commands: Commands) -> None:
     """The first start: to index a collection that holds something costs a tenth of a second, whatever it holds."""
     roost = await Roost.start(settings_for(mongod), parse(TWO_APPS), listeners=[commands])
@@ -51,6 +58,7 @@ async def test_collections_are_indexed_once_and_before_they_hold_anything(mongod
     assert filled
 
 
+@OF_THE_SHARED
 async def test_a_start_over_what_is_there_changes_no_collection(mongod: str, commands: Commands) -> None:
     """GU-1: validators and indexes are looked at by each start, and each once."""
     settings = settings_for(mongod)
@@ -70,20 +78,25 @@ async def test_a_start_over_what_is_there_changes_no_collection(mongod: str, com
 
 
 async def test_a_validator_that_is_gone_is_back_after_a_start(mongod: str) -> None:
-    """GU-1: whoever takes it away does so until the next start at most."""
-    settings = settings_for(mongod)
-    first = await Roost.start(settings, parse(TWO_APPS))
-    raw = first.backend.deployment.client[settings.database]
-    kept = {entry["name"]: entry["options"] async for entry in await raw.list_collections()}
-    await raw.command({"collMod": "roles", "validationLevel": "off"})
-    await raw.command({"collMod": "messages", "validator": {}})
+    """GU-1: whoever takes it away does so until the next start; in a database of an app's own, until it is used after that."""
+    first = await start_roost(mongod)
+    async with raw(first, "acme") as database:
+        kept = await options(database)
+        await database.command({"collMod": "roles", "validationLevel": "off"})
+        await database.command({"collMod": "messages", "validator": {}})
     await first.stop()
-    second = await Roost.start(settings, parse(TWO_APPS))
+    second = await start_roost(mongod, database=first.settings.database)
     try:
-        raw = second.backend.deployment.client[settings.database]
-        assert {entry["name"]: entry["options"] async for entry in await raw.list_collections()} == kept
+        async with rest(second, "acme") as client, raw(second, "acme") as database:
+            await client.call("find", "notes")
+            assert await options(database) == kept
     finally:
         await second.drop()
+
+
+async def options(database: Any) -> dict[str, Any]:
+    """What the collections of a database are."""
+    return {entry["name"]: entry["options"] async for entry in await database.list_collections()}
 
 
 class Busy(Commands):
@@ -99,6 +112,7 @@ class Busy(Commands):
             self.busy |= {task.get_name() for task in asyncio.all_tasks()} & BACKGROUND
 
 
+@OF_THE_SHARED
 async def test_nothing_works_on_when_the_databases_are_dropped(mongod: str) -> None:
     """The sync, for one, would ask for a control plane that is not there any more."""
     watch = Busy()

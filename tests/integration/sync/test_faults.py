@@ -19,9 +19,10 @@ from server.sync import RUN
 from services.protection import COLLECTIONS, SyncCapability
 from tests.conftest import StartRoost
 from tests.integration.control.managers import control_collection
+from tests.integration.server.command import environment
 from tests.integration.sync.people import APPS, CONTROL_PLANE, NORTH, SOUTH, manager, quiet, tenant
 from tests.support.client import fresh, until
-from tests.support.roost import MASTER_KEY, start_roost
+from tests.support.roost import start_roost
 
 WAIT = {"$wait": "sync"}
 NOWHERE = {"model": "cluster", "cluster": "gone", "database": "t_gone", "credentials_ref": None, "region": None}
@@ -249,15 +250,10 @@ async def test_the_command_line_compares(mongod: str) -> None:
         for app in (NORTH, SOUTH):
             raw = roost.backend.isolation.copies(await tenant(roost, app), "roles", SyncCapability())
             await raw.delete_many({})
-        environment = {
-            "ROOST_MONGODB_URI": mongod,
-            "ROOST_DATABASE": roost.settings.database,
-            "ROOST_MASTER_KEY": MASTER_KEY,
-            "ROOST_LOG_LEVEL": "error",
-        }
+        env = environment(mongod, roost.settings.database, ROOST_LOG_LEVEL="error")
 
         async def command(*arguments: str) -> str:
-            return await asyncio.to_thread(_invoke, environment, arguments)
+            return await asyncio.to_thread(_invoke, env, arguments)
 
         assert "created\t1" in await command("run", "--app", NORTH, "--dry-run")
         assert await copies(roost, NORTH) == []
@@ -270,7 +266,7 @@ async def test_the_command_line_compares(mongod: str) -> None:
         await roost.drop()
 
 
-def _invoke(environment: Mapping[str, str], arguments: tuple[str, ...]) -> str:
-    outcome = CliRunner().invoke(cli, ["sync", *arguments], env=dict(environment))
+def _invoke(env: Mapping[str, str], arguments: tuple[str, ...]) -> str:
+    outcome = CliRunner().invoke(cli, ["sync", *arguments], env=env)
     assert outcome.exit_code == 0, outcome.output
     return outcome.output
