@@ -25,6 +25,8 @@ from tests.support.client import connect
 from tests.support.placed import OWN_URI, placement
 from tests.support.roost import TWO_APPS
 
+pytestmark = pytest.mark.shared_only("places its apps on a cluster of its own that asks who comes")
+
 ROOT = ("keeper", "s3cret:/?#@")
 
 

@@ -15,6 +15,8 @@ SUITES = [one.parent for one in sorted(TESTS.glob("integration/*/__init__.py")) 
 SUITES += [TESTS / "security", TESTS / "acceptance"]
 """All that runs over servers: a directory that is added is among them by itself."""
 
+pytestmark = pytest.mark.shared_only("runs other tests over both other models itself")
+
 
 @pytest.mark.models
 @pytest.mark.timeout(1800)

@@ -19,6 +19,8 @@ from tests.support.client import connect, outcome
 from tests.support.placed import NAMED, cluster_settings, raw
 from tests.support.roost import TWO_APPS
 
+pytestmark = pytest.mark.shared_only("sets an app with a database of its own beside one in the shared database")
+
 
 @pytest.fixture
 async def roost(roosts: StartRoost) -> Roost:

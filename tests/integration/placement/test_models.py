@@ -26,6 +26,8 @@ from tests.support.client import CallError, Client, connect, outcome, until
 from tests.support.placed import CLUSTERS, NAMED, OWN_URI, cluster_settings, placement, raw
 from tests.support.roost import TWO_APPS
 
+pytestmark = pytest.mark.shared_only("names the models of its apps itself, and sets them side by side")
+
 DEDICATED = ("database", "cluster")
 
 

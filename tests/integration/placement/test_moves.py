@@ -24,6 +24,8 @@ from tests.integration.rules.people import keep, make_user, tenant_of
 from tests.support.client import CallError, Client, connect, outcome, until
 from tests.support.placed import cluster_settings, raw
 
+pytestmark = pytest.mark.shared_only("moves apps from the shared database over every other model and back")
+
 
 @pytest.fixture
 async def roost(roosts: StartRoost) -> Roost:

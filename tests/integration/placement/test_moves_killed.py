@@ -27,6 +27,8 @@ from tests.integration.server.command import serving
 from tests.support.client import CallError, Client, connect, outcome, until
 from tests.support.placed import cluster_settings
 
+pytestmark = pytest.mark.shared_only("moves apps from the shared database over every other model and back")
+
 APPS = """
 tenants:
   - {id: moved, services: {notes: {rules: {default: public}}}}

@@ -12,6 +12,8 @@ from tests.integration.placement.moving import contents, finalize, move
 from tests.integration.placement.traffic import Traffic
 from tests.support.placed import CLUSTERS, cluster_settings
 
+pytestmark = pytest.mark.shared_only("moves apps from the shared database over every other model and back")
+
 THREE = """
 tenants:
   - {id: first, services: {notes: {rules: {default: public}}}}
