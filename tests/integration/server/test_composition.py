@@ -138,7 +138,8 @@ async def test_sync_and_base_hosts_hold_where_no_setting_says_otherwise(roosts: 
     data = database_of(roost)
 
     async def has_come() -> bool:
-        return await data["resource_servers"].count_documents({"app_id": "acme", "identifier": "urn:travels"}) == 1
+        count: int = await data["resource_servers"].count_documents({"app_id": "acme", "identifier": "urn:travels"})
+        return count == 1
 
     await until(has_come)
     assert await data["roles"].count_documents({"app_id": "acme"}) == 0
