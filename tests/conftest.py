@@ -14,6 +14,7 @@ import structlog
 
 from server.main import Roost
 from services.authentication import passwords
+from services.control import lifecycle
 from tests.support.mongod import session_mongod
 from tests.support.placed import CLUSTERS, MODELS, default_model
 from tests.support.roost import TWO_APPS, start_roost
@@ -37,6 +38,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """See `pytest_addoption`."""
     default_model[0] = config.getoption("--model")
+    if default_model[0] != "shared":
+        # Databases of their own take longer to make, above all on a machine that is busy with other tests.
+        lifecycle.PATIENCE = 60.0
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -76,6 +76,7 @@ class Lifecycle:
         self._creators = creators
         self._control_plane = control_plane
         self._placement = placement
+        self.patience = PATIENCE
         self.hooks: Callable[[], TenantHooks] = TenantHooks
         """Where plug-ins have registered theirs."""
         self._listeners: list[Callable[[Tenant], Awaitable[None]]] = []
@@ -228,14 +229,22 @@ class Lifecycle:
             raise Conflict(f"The operation is {found.state}")
         return await self._again(found)
 
-    async def settle(self, operation: str, patience: float = PATIENCE) -> Operation:
+    async def made(self, id: str, patience: float | None = None) -> None:
+        """Waits until a tenant is made, as `settle`."""
+        operation = await self._operations.latest(id, PROVISION)
+        if operation is not None and operation.is_active:
+            await self.settle(operation.id, patience)
+
+    async def settle(self, operation: str, patience: float | None = None) -> Operation:
         """Waits until an operation is over or has to wait for its next attempt, wherever it runs; as it is then.
+
+        `patience` is for how many seconds at most; without it, the lifecycle's own.
 
         Raises:
             NotFound: there is no such operation.
         """
         clock = asyncio.get_running_loop().time
-        deadline = clock() + patience
+        deadline = clock() + (self.patience if patience is None else patience)
         while True:
             task = self._runner.work(operation)
             await asyncio.wait([task], timeout=max(0.0, deadline - clock()))

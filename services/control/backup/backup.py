@@ -135,19 +135,24 @@ class Backup:
 
     async def _make(self, app_id: str, declared: Mapping[str, Any], mark: str, *, resume: bool) -> None:
         existing = await self._tenants.get(app_id)
-        if existing is not None:
-            if not resume or await self._marked(app_id) != mark:
-                raise Conflict(f"The tenant '{app_id}' exists already")
-            return
+        if existing is None:
+            await self._create(app_id, declared)
+            await self._mark(app_id, mark)
+        elif not resume or await self._marked(app_id) != mark:
+            raise Conflict(f"The tenant '{app_id}' exists already")
+        # A database of its own may take long to make.
+        await self._lifecycle.made(app_id, PATIENCE)
+        if (await self._tenant(app_id)).status != "suspended":
+            # Nobody is to write to it, or to see a part of it.
+            await self._lifecycle.settle((await self._lifecycle.suspend(app_id)).id, PATIENCE)
+
+    async def _create(self, app_id: str, declared: Mapping[str, Any]) -> None:
         try:
             wanted = check({"tenants": [{"id": app_id, **declared}]}).tenants[0]
         except Exception as error:
             raise BrokenArchive("The archive's tenant is not understood: it may be of another version") from error
         assert isinstance(wanted, TenantDeclaration)
         await self._lifecycle.create(wanted)
-        # Nobody is to write to it, or to see a part of it.
-        await self._lifecycle.settle((await self._lifecycle.suspend(app_id)).id, PATIENCE)
-        await self._mark(app_id, mark)
 
     async def _open(self, app_id: str) -> None:
         await self._mark(app_id, None)

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from hooks.errors import BadRequest, Conflict, NotFound
+from hooks.errors import BadRequest, Conflict, NotFound, Unavailable
 from server.main import Roost
 from services.control.backup import backup as module
 from services.control.backup.anonymise import Anonymiser, check_rules
 from services.control.backup.archive import LARGEST, BrokenArchive, intact_end, read_batches, write_batch
 from services.control.backup.backup import Backup
+from services.control.sagas import PROVISION, Step, Work
 from services.declaration import DeclarationError
 from tests.conftest import StartRoost
 from tests.integration.server.command import environment, run
@@ -168,6 +169,35 @@ async def test_an_import_that_was_interrupted_goes_on(
     assert await all_notes(served, "acme-two") == await all_notes(served, "acme")
     with pytest.raises(Conflict, match="exists already"):
         await backup.fill(file, "globex", silent, resume=True)
+
+
+async def test_an_app_whose_database_takes_long_to_make_is_waited_for(
+    served: Roost, backup: Backup, tmp_path: Path
+) -> None:
+    file = tmp_path / "acme.roost"
+    count = await backup.export("acme", file, silent)
+    served.backend.control.lifecycle.patience = 0.0
+    assert await backup.fill(file, "acme-two", silent) == count
+    assert await all_notes(served, "acme-two") == await all_notes(served, "acme")
+
+
+async def test_an_import_goes_on_when_the_app_could_not_be_made_at_once(
+    served: Roost, backup: Backup, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "acme.roost"
+    count = await backup.export("acme", file, silent)
+
+    async def fail(work: Work) -> None:
+        raise Unavailable
+
+    lifecycle, sagas = served.backend.control.lifecycle, served.backend.control.sagas
+    with monkeypatch.context() as patched:
+        patched.setitem(sagas._steps[PROVISION], "indexes", Step("indexes", fail))
+        with pytest.raises(Conflict, match="is failed"):
+            await backup.fill(file, "acme-two", silent)
+    await lifecycle.settle((await lifecycle.retry("acme-two", PROVISION)).id)
+    assert await backup.fill(file, "acme-two", silent, resume=True) == count
+    assert await all_notes(served, "acme-two") == await all_notes(served, "acme")
 
 
 def _foreign_id(batch: Any) -> None:

@@ -14,7 +14,7 @@ from pydantic import SecretStr
 from server.main import Roost
 from server.telemetry import ranking
 from tests.conftest import StartRoost
-from tests.support.client import connect, outcome, rest, until
+from tests.support.client import connect, outcome, rest
 
 parse_open: Callable[[str], Iterable[Metric]] = openmetrics.text_string_to_metric_families
 LABELS = ("tenant", "method", "outcome", "cluster")
@@ -65,13 +65,6 @@ async def test_only_the_busiest_are_named(roosts: StartRoost) -> None:
         f"\n  - id: app-{n}\n    services: {{notes: {{rules: {{default: public}}}}}}" for n in range(ranking.TOP + 3)
     )
     roost = await roosts(f"tenants:{apps}")
-
-    async def are_ready() -> bool:
-        tenants = [await roost.catalogue.get(f"app-{n}") for n in range(ranking.TOP + 3)]
-        return all(tenant is not None and tenant.is_serving for tenant in tenants)
-
-    # So many databases of their own take longer to make than a start waits for.
-    await until(are_ready, 60)
     for n in range(ranking.TOP + 3):
         async with rest(roost, f"app-{n}") as client:
             await client.call("find", "notes", {})
