@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pydantic import SecretStr
+from pymongo import AsyncMongoClient
 
 from server.main import Roost
 from services.declaration.placement import PlacementDeclaration
@@ -73,6 +74,18 @@ async def raw(roost: Roost, app_id: str) -> AsyncIterator[Any]:
     assert tenant is not None
     async with roost.backend.placements.administer(tenant) as handle:
         yield handle.raw
+
+
+@asynccontextmanager
+async def served(uri: str, database: str, app_id: str) -> AsyncIterator[Any]:
+    """The driver's own database of an app that other processes serve, by the URI and the database that these were given."""
+    async with AsyncMongoClient[dict[str, Any]](uri) as client:
+        entry = await client[f"{database}_control"]["tenants"].find_one({"_id": app_id})
+    assert entry is not None
+    place = entry["placement"]
+    where = uri if place["model"] == "shared" else CLUSTERS.uri({"database": NAMED, "cluster": "own"}[place["model"]])
+    async with AsyncMongoClient[dict[str, Any]](where) as client:
+        yield client[place["database"]]
 
 
 def database_of(roost: Roost, app_id: str = "acme") -> Any:

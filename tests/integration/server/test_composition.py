@@ -13,6 +13,7 @@ import pytest
 
 from hooks.context import HookContext
 from hooks.errors import BadRequest
+from hooks.tenant import Placement
 from server.backend import StartError
 from server.composition import PARTS
 from server.main import Roost
@@ -24,7 +25,7 @@ from services.tenant_hooks import Data, TenantCall
 from tests.conftest import StartRoost
 from tests.integration.control.managers import call_as, declared
 from tests.support.client import rest, until
-from tests.support.placed import database_of
+from tests.support.placed import database_of, default_model
 from tests.support.roost import ADMIN, CONTROL_PLANE
 
 Plugin = Callable[[Callable[[Application], None]], str]
@@ -99,10 +100,11 @@ async def test_one_call_composes_the_parts(roosts: StartRoost, plugin: Plugin) -
     await lifecycle.create(declared("initech", name="Initech"))
     await lifecycle.create(declared("regulated", name="R"))
     assert seen == ["Initech one two", "R one two"]
-    shared, own = [await roost.backend.tenants.get(id) for id in ("initech", "regulated")]
-    assert shared is not None
+    usual, own = [await roost.backend.tenants.get(id) for id in ("initech", "regulated")]
+    assert usual is not None
     assert own is not None
-    assert (shared.name, shared.placement.model, own.placement.model) == ("Initech one two", "shared", "database")
+    assert (usual.name, usual.placement.model) == ("Initech one two", default_model[0])
+    assert own.placement == Placement("database", "default", own.placement.database), "wherever the others are"
     seen.clear()
     claims = {"sub": "u", "app_id": CONTROL_PLANE, "tid": CONTROL_PLANE}
     role = await call_as(roost, "create", "roles", claims, ["create:roles", "read:roles"], data={"name": "clerk"})

@@ -19,6 +19,9 @@ CALLERS = 10
 
 
 @pytest.mark.faults
+@pytest.mark.shared_only(
+    "kills the server's own database, on which apps of the other models do not depend for their records"
+)
 async def test_a_killed_database_is_an_outage_and_no_more() -> None:
     with ReplicaSet() as database:
         roost = await start_roost(database.uri)

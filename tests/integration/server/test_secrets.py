@@ -13,6 +13,7 @@ from pymongo import AsyncMongoClient
 
 from tests.integration.server.command import environment, serving
 from tests.support.client import CallError, connect, handshake, outcome, rest
+from tests.support.placed import served
 from tests.support.roost import TWO_APPS
 
 FIRST, SECOND, WRONG = "canary-first-pw", "canary-second-pw", "canary-wrong-pw"
@@ -84,7 +85,8 @@ async def test_nothing_that_is_secret_is_told_or_logged(mongod: str, tmp_path: P
 
     mongo: Any
     async with AsyncMongoClient(mongod) as mongo:
-        hashes = [found["password"] async for found in mongo[database].users.find({"app_id": "acme"})]
+        async with served(mongod, database, "acme") as kept:
+            hashes = [found["password"] async for found in kept.users.find({"app_id": "acme"})]
         keys = [found async for found in mongo[f"{database}_control"].signing_keys.find({})]
         await mongo.drop_database(database)
         await mongo.drop_database(f"{database}_control")
