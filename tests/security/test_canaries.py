@@ -18,6 +18,7 @@ from pymongo import AsyncMongoClient
 
 from tests.integration.server.command import environment, run, serving
 from tests.support.client import Caller, CallError, connect, handshake, outcome, rest, until
+from tests.support.placed import served
 
 APPS = """
 tenants:
@@ -154,7 +155,8 @@ async def test_a11_no_canary_comes_out(mongod: str, tmp_path: Path) -> None:
             assert user["_id"] in "".join(told)
         assert await server.stop() == 0
     log = "".join(server.err) + "".join(server.out)
-    kept = await dump(mongod, database)
+    async with served(mongod, database, "north") as own:
+        kept = await texts_of(own) + await dump(mongod, database)
 
     assert all_of_it.calls >= CALLS
     assert "notes created" in "".join(told), "events were heard"
@@ -219,12 +221,18 @@ def parts(token: str) -> list[str]:
 
 async def dump(uri: str, database: str) -> str:
     """All that the databases of the server hold, as text; they are dropped."""
-    texts: list[str] = []
+    texts = ""
     mongo: AsyncMongoClient[Any]
     async with AsyncMongoClient(uri) as mongo:
         for name in [name for name in await mongo.list_database_names() if name.startswith(database)]:
-            for collection in await mongo[name].list_collection_names():
-                records: Any = mongo[name][collection]
-                texts += [json_util.dumps(record) async for record in records.find({})]
+            texts += await texts_of(mongo[name])
             await mongo.drop_database(name)
+    return texts
+
+
+async def texts_of(database: Any) -> str:
+    """All that a database holds, as text."""
+    texts: list[str] = []
+    for name in await database.list_collection_names():
+        texts += [json_util.dumps(record) async for record in database[name].find({})]
     return "\n".join(texts)
