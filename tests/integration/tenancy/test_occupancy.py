@@ -24,7 +24,7 @@ from tests.conftest import StartRoost
 from tests.integration.server.command import Server, environment, serving
 from tests.support.client import Client, connect, handshake, rest, until
 from tests.support.raw_socket import RawSocket
-from tests.support.roost import TWO_APPS, settings_for
+from tests.support.roost import TWO_APPS, settings_for, start_roost
 from tests.support.tripwire import Tripwire
 
 SOON = 5.0
@@ -35,9 +35,8 @@ FULL = {"reason": "TooManyConnections"}
 @pytest.fixture
 async def pair(mongod: str, tripwire: Tripwire) -> AsyncIterator[tuple[Roost, Roost]]:
     """Two nodes over one database, which say often what they hold."""
-    settings = settings_for(mongod, heartbeat=2)
-    one = await Roost.start(settings, parse(TWO_APPS), listeners=[tripwire])
-    other = await Roost.start(settings, listeners=[tripwire])
+    one = await start_roost(mongod, tripwire=tripwire, heartbeat=2)
+    other = await Roost.start(one.settings, listeners=[tripwire])
     yield one, other
     await other.stop()
     await one.drop()
@@ -328,5 +327,5 @@ async def test_a_killed_process_gives_its_places_back(mongod: str, tmp_path: Any
             return await refused(second) is None
 
         await until(is_let_in, 20.0)
-    roost = await Roost.start(settings)
+    roost = await start_roost(mongod, database=settings.database)
     await roost.drop()
