@@ -1,3 +1,5 @@
+"""Deployments themselves, below all apps: `--model` is nothing to them."""
+
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator

@@ -1,4 +1,7 @@
-"""A queue over a real database, with tenants that a test makes as it likes."""
+"""A queue over a real database, with tenants that a test makes as it likes.
+
+The queue is the control plane's, wherever apps are: `--model` is nothing to it.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stores over a real database, and nodes that share them."""
+"""Stores over a real database, and nodes that share them.
+
+They are the control plane's, wherever apps are: `--model` is for the servers of `test_limits` alone.
+"""
 
 from __future__ import annotations
 
