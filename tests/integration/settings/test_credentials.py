@@ -17,6 +17,7 @@ from services.entities.registry import CONNECTIONS
 from services.protection import SyncCapability
 from tests.integration.oauth.browser import Browser, PageError, fragment, who
 from tests.integration.settings.people import new_app, operator, person, refusal, tenant_of
+from tests.integration.sync.people import quiet
 from tests.support.client import Client, Rest, fresh, until
 from tests.support.oidc_provider import CLIENT, SECRET, OpenIdProvider, openid_provider
 from tests.support.placed import database_of
@@ -243,6 +244,7 @@ async def test_scopes_of_a_copy_are_the_copys(house: Roost, hub: Client) -> None
         return await copies.count(chosen) == 1
 
     await until(is_copied)
+    await quiet(house)
     # As it is until the sync has come, or while it is held up.
     await copies.update_many(chosen, {"$set": {"scopes": [{"value": "read:a"}]}})
     async with administrator(house, app) as ada:
