@@ -18,7 +18,7 @@ from services.placement.clients import Address, Clients
 from services.placement.dedicated import ClusterProvider, DatabaseProvider, fresh_name
 from services.placement.placements import SHARED, Placements
 from services.placement.shared import SharedProvider
-from tests.support.placed import CLUSTERS, NAMED, default_model
+from tests.support.placed import CLUSTERS, default_model
 from tests.support.roost import COMMAND_PATH
 
 Ask = Callable[..., Params]
@@ -41,7 +41,7 @@ def asker(name: str, model: str | None = None) -> Ask:
 
 def _place(name: str, model: str) -> Placement:
     if model == "database":
-        return Placement(model, NAMED, fresh_name(name))
+        return Placement(model, database=fresh_name(name))
     if model == "cluster":
         return Placement(model, database=fresh_name(name), credentials_ref=_STRING)
     return Placement(database=DATABASE)
@@ -59,8 +59,8 @@ class OneCluster:
         raise NotImplementedError
 
     async def forget(self, app_id: str, name: str | None = None) -> bool:
-        """See `put`."""
-        raise NotImplementedError
+        """There is nothing of theirs to forget."""
+        return False
 
 
 class Places:
@@ -85,12 +85,11 @@ async def places(
     deployment = make(Address("default", uri, POOL))
     await deployment.open()
     clients = Clients(make)
-    clusters = {NAMED: CLUSTERS.uri(NAMED)} if default_model[0] == "database" else {}
     placements = Placements(
         {
             SHARED: SharedProvider(deployment, database=DATABASE),
             "database": DatabaseProvider(
-                deployment, clusters, clients, OneCluster(), uri=uri, pool_size=POOL, cluster_pool_size=POOL
+                deployment, {}, clients, OneCluster(), uri=uri, pool_size=POOL, cluster_pool_size=POOL
             ),
             "cluster": ClusterProvider(clients, OneCluster(), pool_size=POOL),
         },
