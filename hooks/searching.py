@@ -1,15 +1,15 @@
-"""Searches are paid for by the time they take: in advance by what they took before, and exactly when they have ended."""
+"""Searches are paid for by the time that the database takes: in advance by what others took, and exactly at their end."""
 
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterable
 from typing import Protocol
 
 from hooks.chain import AroundHook, Next
 from hooks.context import HookContext
 from hooks.rate import Limiter, subjects_of
+from hooks.spent import measured
 from hooks.tenant import Tenant
 
 SEARCH = "search"
@@ -43,7 +43,8 @@ def pay_for_searches(payments: Payments, times: Times) -> AroundHook:
     """Around `find`, `patch` and `remove`: external calls that look for records, of tenants that have a limit for that.
 
     What a call is expected to take is paid before it begins, or many that come at once would all be let through; the
-    difference follows when it has ended, however it ended. Waiting is part of it: a busy database makes searches dearer.
+    difference follows when it has ended, however it ended. A busy database makes searches dearer, waiting for a connection
+    does not.
 
     Raises:
         TooManyRequests: the tenant, user or address owes for earlier ones.
@@ -60,11 +61,11 @@ def pay_for_searches(payments: Payments, times: Times) -> AroundHook:
         wait = payments.admit(tenant, SEARCH, subjects, cost=paid)
         if wait is not None:
             await wait
-        began = time.perf_counter()
         try:
-            await next()
+            with measured() as spent:
+                await next()
         finally:
-            taken = math.ceil((time.perf_counter() - began) * 1000)
+            taken = math.ceil(spent.seconds * 1000)
             times.learn(tenant.id, taken)
             payments.charge(tenant, SEARCH, taken - paid, subjects)
 

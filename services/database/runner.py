@@ -31,6 +31,7 @@ from pymongo.errors import (
 )
 from pymongo.topology_description import TopologyDescription
 
+from hooks.spent import meter
 from services.database import handover, op_msg
 from services.database.command_events import CommandEvents
 from services.database.connection import Connection, NotSent
@@ -167,15 +168,16 @@ class Runner:
     async def _repeat(self, call: _Call, deadline: float | None) -> Document:
         # The pool bounds the wait for a reply: the plain case does without a timer of its own.
         plain = deadline is None
+        exchange = self._exchange if meter.get() is None else self._metered
         deadline = self._loop.time() + CALL_SECONDS if deadline is None else deadline
         for attempt in range(1, _ATTEMPTS + 1):
             try:
                 pool = self._current_pool()
                 connection = pool.take(call.holder) if pool is not None else None
                 if connection is not None and plain and attempt == 1:
-                    return await self._exchange(connection, call)
+                    return await exchange(connection, call)
                 async with asyncio.timeout_at(deadline):
-                    return await self._exchange(connection or await self._checkout(call.holder), call)
+                    return await exchange(connection or await self._checkout(call.holder), call)
             except TimeoutError as error:
                 raise NetworkTimeout("the primary did not answer in time") from error
             except PyMongoError as error:
@@ -199,6 +201,14 @@ class Runner:
         if reply.get("ok") and "writeConcernError" not in reply:
             return reply
         raise await self._failure(connection, reply)
+
+    async def _metered(self, connection: Connection, call: _Call) -> Document:
+        spent, began = meter.get(), self._loop.time()
+        try:
+            return await self._exchange(connection, call)
+        finally:
+            assert spent is not None
+            spent.seconds += self._loop.time() - began
 
     async def _observed(self, connection: Connection, call: _Call) -> Document:
         opened = connection.opened

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 
 from pymongo.errors import WaitQueueTimeoutError
 
+from hooks.spent import meter
 from services.database.shares import Claim, Shares, claim
 
 
@@ -41,7 +42,10 @@ class Turns:
         try:
             yield
         finally:
-            self._shares.give_back(mine, self._loop.time() - began)
+            took = self._loop.time() - began
+            if (spent := meter.get()) is not None:
+                spent.seconds += took
+            self._shares.give_back(mine, took)
             self._serve(mine.tenant)
             self._shares.sweep()
 

@@ -1,7 +1,7 @@
 """A tenant that makes noise, as a process of its own: `python -m tests.load.noise URL APP KIND SECONDS` tells its answers.
 
 Its clients would be on other machines: here the process gets what the server and the quiet tenant leave of the
-processors. They come independently of each other, so that each pauses for another time.
+processors. They come independently of each other, so that each pauses for another time, and come again when they are closed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -24,6 +23,7 @@ import socketio.exceptions
 from tests.support.client import CallError, Client, connect, outcome
 
 SOCKETS = 8
+UNANSWERED = (TimeoutError, socketio.exceptions.SocketIOError, OSError)
 SLOW = {"$or": [{"text": {"$ne": f"x{number}"}, "n": {"$gt": 10**6 + number}} for number in range(15)]}
 """A query for which every record has to be looked at, fifteen times, and nothing is found."""
 
@@ -41,19 +41,30 @@ class Noise:
         """Does the same again and again."""
         while time.monotonic() < self.until:
             try:
-                answer = await act()
-            except (TimeoutError, socketio.exceptions.SocketIOError, OSError) as error:
-                answer = error
-            code = str(answer.code) if isinstance(answer, CallError) else type(answer).__name__
-            self.answers["fine" if not isinstance(answer, Exception) else code] += 1
+                self.count(await act())
+            except UNANSWERED as error:
+                self.count(error)
             await asyncio.sleep(pause * random.uniform(0, 2))
+
+    def count(self, answer: Any) -> None:
+        """Counts an answer, or what came in place of one."""
+        code = str(answer.code) if isinstance(answer, CallError) else type(answer).__name__
+        self.answers[code if isinstance(answer, Exception) else "fine"] += 1
 
     async def over_sockets(self, act: Callable[[Client], Awaitable[Any]], at_once: int, pause: float) -> None:
         """Does something on each of some sockets, so many times at once."""
-        async with AsyncExitStack() as stack:
-            clients = [await stack.enter_async_context(connect(self, self.app)) for _ in range(SOCKETS)]
-            acts = [partial(act, client) for client in clients]
-            await asyncio.gather(*(self.repeat(one, pause) for one in acts for _ in range(at_once)))
+
+        async def socket() -> None:
+            async with connect(self, self.app) as client:
+                calls = asyncio.gather(*(self.repeat(partial(act, client), pause) for _ in range(at_once)))
+                closed = asyncio.ensure_future(client.gone(self.until - time.monotonic()))
+                await asyncio.wait((calls, closed), return_when=asyncio.FIRST_COMPLETED)
+                self.answers["closed"] += not client.connected
+                calls.cancel()
+                closed.cancel()
+                await asyncio.gather(calls, closed, return_exceptions=True)
+
+        await asyncio.gather(*(self.repeat(socket, 0.1) for _ in range(SOCKETS)))
 
     async def calls(self) -> None:
         """About 500 calls a second, of which the limit admits 50."""
@@ -69,10 +80,12 @@ class Noise:
         await self.over_sockets(lambda client: outcome(client, "create", "authentication", data), 2, 0.05)
 
     async def slow(self) -> None:
+        """About 500 queries a second that look at everything, of which the limit admits about five."""
+        await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 4, 0.064)
+
+    async def unlimited(self) -> None:
         """Queries that look at everything, 256 at once."""
         await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 32, 0.0)
-
-    unlimited = slow
 
     async def processor(self) -> None:
         """Nothing that the server hears of: one of the machine's processors is busy."""

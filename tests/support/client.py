@@ -111,9 +111,9 @@ class Client:
     def connected(self) -> bool:
         return self.sio.connected
 
-    async def gone(self) -> None:
+    async def gone(self, seconds: float = TIMEOUT) -> None:
         """Waits until the server has closed the socket."""
-        async with asyncio.timeout(TIMEOUT):
+        async with asyncio.timeout(seconds):
             await self._gone.wait()
 
     async def ack(self, name: str, *arguments: Any, seconds: float = TIMEOUT) -> tuple[Any, ...]:

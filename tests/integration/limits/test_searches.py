@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from collections.abc import AsyncIterator
+from typing import Any, get_args
 
 import pytest
 
 from hooks.context import HookContext, Params
 from hooks.errors import TooManyRequests
 from hooks.searching import pay_for_searches
-from hooks.tenant import Tenant
+from hooks.tenant import Tenant, tenant_scope
 from services.application import Application
+from services.database.deployment import Deployment, Path
 from services.limits.rates import Rates
 from services.limits.searches import FIRST, SearchTimes
 from services.limits.store import RateStore
+from services.store import Collection, Namespace
 from tests.conftest import StartRoost
 from tests.integration.limits.conftest import limited
 from tests.support.client import connect, outcome
@@ -31,12 +34,14 @@ SLOW = 0.03
 
 
 class Searching:
-    """A tenant's calls of one node."""
+    """A tenant's calls of one node, each of which keeps the database busy for a while."""
 
-    def __init__(self, store: RateStore, tenant: Tenant) -> None:
+    def __init__(self, store: RateStore, tenant: Tenant, records: Collection) -> None:
+        """`records` has one record."""
         self.tenant = tenant
         self.times = SearchTimes()
         self.hook = pay_for_searches(Rates(store), self.times)
+        self.records = records
 
     async def call(
         self, seconds: float, *, provider: str | None = "socketio", fails: bool = False, **call: Any
@@ -51,7 +56,8 @@ class Searching:
         async def work() -> None:
             nonlocal has_begun
             has_begun = True
-            await asyncio.sleep(seconds)
+            with tenant_scope(self.tenant):
+                assert len(await self.records.find({"$where": f"sleep({seconds * 1000}) || true"})) == 1
             if fails:
                 raise RuntimeError
 
@@ -67,9 +73,24 @@ class Searching:
         return sum([await self.call(seconds, **call) for _ in range(calls)])
 
 
-@pytest.fixture
-def searching(store: RateStore) -> Searching:
-    return Searching(store, limited(kind="search", limit=200, seconds=1000))
+@pytest.fixture(params=get_args(Path))
+async def searching(
+    request: pytest.FixtureRequest, store: RateStore, mongod: str, database: str
+) -> AsyncIterator[Searching]:
+    """By either path to the database."""
+    deployment = Deployment(mongod, path=request.param)
+    await deployment.open()
+    records = deployment.collection(Namespace(f"{database}_control", "records"))
+    await records.insert([{"_id": {"a": "acme", "i": "1"}, "app_id": "acme"}])
+    yield Searching(store, limited(kind="search", limit=200, seconds=1000), records)
+    await deployment.close()
+
+
+async def test_waiting_for_a_connection_is_free(searching: Searching) -> None:
+    """Of ten at once most wait for the app's earlier ones: together they pay for what the database did."""
+    through = await asyncio.gather(*(searching.call(SLOW) for _ in range(10)))
+    assert sum(through) == 10
+    assert searching.times.expected("acme") < 3 * SLOW * 1000
 
 
 @pytest.mark.parametrize("call", [{}, {"method": "patch"}, {"method": "remove"}, {"fails": True}], ids=str)
