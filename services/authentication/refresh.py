@@ -48,7 +48,8 @@ class RefreshStrategy:
         except NotAuthenticated as error:
             if NAME not in params.tenant.auth.strategies:
                 raise not_allowed() from error
-            raise
+            # Also where its session has ended since it was looked up.
+            raise NotAuthenticated(REFUSED) from error
         if "client_id" in data and data["client_id"] != held.session.client_id:
             raise NotAuthenticated(REFUSED)
         if NAME not in held.issuer.auth.strategies:

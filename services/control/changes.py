@@ -97,6 +97,8 @@ class Changes:
         self._listener: Listener | None = None
         self._review: Review | None = None
         self._streams: dict[tuple[str, ...], _Stream] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Of tenants that have no connections here any more."""
         self._watching = False
         self._waiting: dict[str, dict[Change | None, None]] = {}
         """By tenant, in their order; None stands for too many."""
@@ -111,7 +113,7 @@ class Changes:
     async def stop(self) -> None:
         """Ends the watch. Who still connects begins none that nobody would end."""
         self._watching = False
-        for task in [*(stream.task for stream in self._streams.values()), *self._telling]:
+        for task in [*(stream.task for stream in self._streams.values()), *self._leaving, *self._telling]:
             await end(task)
         self._streams.clear()
 
@@ -133,11 +135,18 @@ class Changes:
     async def release(self, app_id: str) -> None:
         """A tenant has no connections here any more."""
         for key in [key for key in self._streams if key[:2] == ("tenant", app_id)]:
-            await end(self._streams.pop(key).task)
+            stream = self._streams.pop(key)
+            self._leaving.add(stream.task)
+            stream.task.add_done_callback(self._leaving.discard)
+            # Interrupted while it connects, the driver would leave a socket open.
+            await stream.opened.wait()
+            await end(stream.task)
 
     def _begin(self, key: tuple[str, ...], source: _Source, tenant: Tenant | None = None) -> _Stream:
         opened = asyncio.Event()
         task = asyncio.create_task(self._follow(source, tenant, opened), name="changes")
+        # Who waits for one that is ended waits no longer.
+        task.add_done_callback(lambda _: opened.set())
         stream = self._streams[key] = _Stream(task, opened)
         return stream
 

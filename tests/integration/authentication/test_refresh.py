@@ -96,7 +96,7 @@ async def test_of_fifty_at_once_one_succeeds(served: Roost, transport: str) -> N
         answers = await asyncio.gather(*(outcome(caller, "create", "authentication", data) for _ in range(50)))
         won = [answer for answer in answers if not isinstance(answer, CallError)]
         assert len(won) == 1
-        assert all(answer.wire == REFUSED for answer in answers if isinstance(answer, CallError))
+        assert [answer.wire for answer in answers if isinstance(answer, CallError) and answer.wire != REFUSED] == []
         assert await status(http, won[0]) == 401
         assert await is_out(ada)
         assert (await refused(http, "create", "authentication", by_refresh(won[0]))).wire == REFUSED

@@ -68,6 +68,22 @@ async def test_where_new_apps_are_that_name_no_place(roosts: StartRoost) -> None
     assert (await tenant_of(second, "served")).placement.cluster == NAMED
 
 
+async def test_sockets_that_come_and_go_leave_no_connections_behind(roosts: StartRoost) -> None:
+    """DB-5: what follows the records of an app on a cluster of its own begins and ends with the app's sockets."""
+
+    def following() -> int:
+        return sum(task.get_name() == "changes" for task in asyncio.all_tasks())
+
+    roost = await roosts(model="cluster")
+    before = following()
+    for _ in range(20):
+        async with connect(roost, "acme"):
+            pass
+    await until(lambda: following() == before)
+    # A socket that nobody has closed says so now, which fails the test.
+    gc.collect()
+
+
 async def test_new_apps_cannot_be_where_there_is_no_place(roosts: StartRoost) -> None:
     with pytest.raises(StartError, match="ROOST_PLACEMENT: There is no cluster 'nowhere'"):
         await roosts(placement=PlacementDeclaration(model="database", cluster="nowhere"))
