@@ -24,8 +24,8 @@ def wanted_by(setting: str) -> Iterator[None]:
     """
     try:
         yield
-    except Unavailable as error:
-        raise StartError(f"{setting}: {error.message}") from error
+    except (NoRedis, Unavailable) as error:
+        raise StartError(f"{setting}: {error}") from error
 
 
 def bus_of(backend: Backend) -> Bus:
@@ -37,10 +37,8 @@ def bus_of(backend: Backend) -> Bus:
     settings = backend.settings
     if settings.bus is None:
         return MongoBus(backend.deployment, backend.nodes, database=settings.database)
-    try:
+    with wanted_by("ROOST_BUS"):
         return RedisBus(settings.bus.get_secret_value(), database=settings.database)
-    except NoRedis as error:
-        raise StartError(f"ROOST_BUS: {error}") from error
 
 
 def rate_store_of(backend: Backend) -> RateStore:
@@ -52,7 +50,5 @@ def rate_store_of(backend: Backend) -> RateStore:
     settings = backend.settings
     if settings.rates is None:
         return backend.rate_store
-    try:
+    with wanted_by("ROOST_RATES"):
         return RedisRateStore(settings.rates.get_secret_value(), database=settings.database)
-    except NoRedis as error:
-        raise StartError(f"ROOST_RATES: {error}") from error

@@ -77,6 +77,7 @@ class Lifecycle:
         self._control_plane = control_plane
         self._placement = placement
         self.patience = PATIENCE
+        """Seconds for which an operation is waited for where nobody says how long."""
         self.hooks: Callable[[], TenantHooks] = TenantHooks
         """Where plug-ins have registered theirs."""
         self._listeners: list[Callable[[Tenant], Awaitable[None]]] = []

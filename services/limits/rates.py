@@ -33,7 +33,6 @@ ONCE = "RateLimited"
 Subject = tuple[str, str]
 """What is counted: `tenant`, `user` or `address`, and which one."""
 
-
 _WHOLE: tuple[Subject, ...] = (("tenant", ""),)
 
 

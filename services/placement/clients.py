@@ -29,8 +29,6 @@ REFUSED = 2.0
 """Seconds for which a cluster that could not be reached is not asked again."""
 MOST_USED = 4 * MOST
 """Clients in use at once; further ones are refused."""
-
-
 OWN = "(own)"
 """In place of a cluster's name, which this can never be: a cluster of the app's own."""
 
