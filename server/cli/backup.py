@@ -13,7 +13,6 @@ from server.cli.moves import tenants
 from server.settings import Settings
 from services.control.backup.anonymise import Anonymiser, check_rules
 from services.declaration import DeclarationError
-from services.store import Document
 
 __all__ = ["tenants"]
 
@@ -62,18 +61,17 @@ async def _import(settings: Settings, file: Path, new: str, *, resume: bool) -> 
 
 
 async def _clone(settings: Settings, app: str, new: str, anonymise: Path | None) -> None:
-    change = _as_it_is if anonymise is None else Anonymiser(check_rules(_read(anonymise)))
+    rules = {} if anonymise is None else check_rules(_read(anonymise))
+    change = Anonymiser(rules)
     async with assembled(settings) as roost:
-        count = await roost.backend.backup.clone(app, new, change, _tell)
+        count = await roost.backend.backup.clone(app, new, change, _tell, named=[*rules])
         for id, event in ((app, "app-cloned"), (new, "app-created")):
             tenant = await tenant_of(roost.backend, id)
             details = {**BY_OPERATOR, "source": app, "documents": count}
             roost.backend.audit.add(tenant, event, subject=new, details=details)
+    for collection, field in sorted(change.unmet):
+        typer.echo(f"warning: {collection}.{field} was in no document: nothing was changed by that rule", err=True)
     typer.echo(f"{new}: {count} documents were copied from {app}")
-
-
-def _as_it_is(collection: str, document: Document) -> Document:
-    return document
 
 
 def _read(file: Path) -> object:

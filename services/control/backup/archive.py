@@ -29,6 +29,8 @@ LARGEST = 128 * 1024 * 1024
 """Bytes of one batch when it is unpacked: more is no archive of ours, whatever it says. The largest document that MongoDB
 keeps has up to 96 MB as a text.
 """
+MOST = 10_000
+"""Documents of one batch: small ones take much more memory than their text."""
 _CHUNK = 64 * 1024
 _OPTIONS = JSONOptions(json_mode=JSONMode.CANONICAL, tz_aware=True)
 
@@ -109,6 +111,8 @@ def _unpack(file: BinaryIO, rest: bytes) -> tuple[bytes, bytes, int]:
 
 
 def _parse(text: bytes, ends_at: int) -> Batch:
+    if text.count(b"\n") + text.count(b"\r") > MOST + 2:
+        raise BrokenArchive("A part of the archive has more documents than any that is written")
     lines = text.splitlines(keepends=True)
     try:
         seal = json.loads(lines[-1])["sha256"] if lines else ""
@@ -116,7 +120,10 @@ def _parse(text: bytes, ends_at: int) -> Batch:
             raise BrokenArchive("A part of the archive is damaged: its checksum is another one")
         head = json.loads(lines[0])
         documents = [json_util.loads(line, json_options=_OPTIONS) for line in lines[1:-1]]
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+    except BrokenArchive:
+        raise
+    except Exception as error:
+        # Extended JSON is read by others, who raise errors of many kinds.
         raise BrokenArchive("A part of the archive is not understood") from error
     if not isinstance(head, dict) or not all(isinstance(document, dict) for document in documents):
         raise BrokenArchive("A part of the archive is not understood")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import bson
 from pymongo.errors import BulkWriteError
@@ -70,22 +72,27 @@ class Backup:
         It is no picture of one moment: what is written meanwhile may be in it or not. Each document is whole.
 
         Raises:
-            NotFound: no such tenant. Conflict: the file exists. BadRequest: it cannot go on with this file.
+            NotFound: no such tenant. Conflict: the file exists; or the tenant was moved or deleted meanwhile, and the file has
+                no end. BadRequest: it cannot go on with this file.
         """
         tenant = await self._tenant(app_id)
+        await self._check_same(tenant)
+        declared = await self._declared(app_id)
         done, place, count = await asyncio.to_thread(_begun, file, app_id, resume=resume)
-        with await asyncio.to_thread(file.open, "r+b" if resume and place else "wb") as out:
+        with await asyncio.to_thread(_opened, file, is_new=not place) as out:
             out.seek(place)
             out.truncate()
             if not place:
                 head = {"format": FORMAT, "version": VERSION, "app_id": app_id, "at": datetime.now(UTC).isoformat()}
-                write_batch(out, {**head, "tenant": await self._declared(app_id)})
+                write_batch(out, {**head, "tenant": declared})
             async with self._data(tenant) as raw:
                 for name in sorted({*await collections(raw)} - LEFT_OUT):
                     if name >= done[0]:
                         count += await self._export(
                             raw[name], tenant, out, done[1] if name == done[0] else None, progress
                         )
+            # What was there may be gone with the tenant, or with the place from which it was read.
+            await self._check_same(tenant)
             write_batch(out, {"end": True, "documents": count})
         return count
 
@@ -94,7 +101,8 @@ class Backup:
 
         Raises:
             BrokenArchive: the file is none, is damaged, or has documents of another tenant than it says; the new tenant stays
-                as far as it came, suspended. Conflict: the tenant exists; with `resume`, it is not of this archive.
+                as far as it came, suspended. Conflict: the tenant exists; with `resume`, it is not of this archive; or it was
+                moved or deleted meanwhile.
         """
         batches = read_batches(file)
         head = await asyncio.to_thread(_head, batches)
@@ -105,13 +113,18 @@ class Backup:
         await self._open(app_id)
         return count
 
-    async def clone(self, source: str, app_id: str, change: Change, progress: Progress) -> int:
-        """Makes a new tenant of another one's records, each as `change` makes it.
+    async def clone(
+        self, source: str, app_id: str, change: Change, progress: Progress, *, named: Collection[str] = ()
+    ) -> int:
+        """Makes a new tenant of another one's records, each as `change` makes it. `named` are collections that it means.
 
         Raises:
-            NotFound: no such tenant. Conflict: the new one exists.
+            NotFound: no such tenant. BadRequest: it has not all of the collections that are meant, and nothing was made.
+            Conflict: the new one exists; or either was moved or deleted meanwhile.
         """
         tenant = await self._tenant(source)
+        await self._check_same(tenant)
+        await self._check_named(tenant, named)
         declared = await self._declared(source)
         await self._make(app_id, declared, f"{source} clone", resume=False)
 
@@ -122,8 +135,23 @@ class Backup:
                         yield name, batch
 
         count = await self._pour(documents(), source, app_id, progress, change)
+        await self._check_same(tenant)
         await self._open(app_id)
         return count
+
+    async def _check_same(self, tenant: Tenant) -> None:
+        """Raises Conflict when a tenant is not any more where it was."""
+        now = await self._tenants.get(tenant.id)
+        if now is None or now.status in ("deleting", "deleted") or now.placement != tenant.placement:
+            raise Conflict(f"The tenant '{tenant.id}' is being deleted, or was moved: begin again when it is at rest")
+
+    async def _check_named(self, tenant: Tenant, named: Collection[str]) -> None:
+        """Raises BadRequest for a name that is wrong: what it was to change would be copied as it is."""
+        async with self._data(tenant) as raw:
+            known = {*await collections(raw), *LEFT_OUT}
+        known |= {service.collection or path for path, service in tenant.services.items()}
+        if unknown := sorted({*named} - known):
+            raise BadRequest(f"The tenant '{tenant.id}' has no collection {', '.join(unknown)[:200]}")
 
     async def _export(self, collection: Any, tenant: Tenant, out: Any, after: Any, progress: Progress) -> int:
         count = 0
@@ -148,7 +176,9 @@ class Backup:
 
     async def _create(self, app_id: str, declared: Mapping[str, Any]) -> None:
         try:
-            wanted = check({"tenants": [{"id": app_id, **declared}]}).tenants[0]
+            # Nothing else that an archive says: neither another id, nor a place.
+            known = {name: declared[name] for name in DECLARED if name in declared}
+            wanted = check({"tenants": [{**known, "id": app_id}]}).tenants[0]
         except Exception as error:
             raise BrokenArchive("The archive's tenant is not understood: it may be of another version") from error
         assert isinstance(wanted, TenantDeclaration)
@@ -169,15 +199,18 @@ class Backup:
         tenant = await self._tenant(app_id)
         fields = searched_fields(tenant.services)
         counts: dict[str, int] = {}
-        async with self._placements.provider(tenant.placement).administer(tenant, tenant.placement) as handle:
+        async with self._placements.administer(tenant) as handle:
             async for name, batch in documents:
+                # Nothing is put where the tenant is no more.
+                await self._check_same(tenant)
                 if name not in counts:
                     # No collection without its validator, whatever an archive names.
                     await handle.ensure([CollectionSchema(name)])
                     if name in BY_COLLECTION:
                         # What the app was made with, such as its first client, gives way to what it had where it was.
                         await empty(handle.raw[name], app_id)
-                moved = [change(name, _moved(document, source, app_id, fields.get(name, ()))) for document in batch]
+                searched = fields.get(name, ())
+                moved = [_moved(document, source, app_id, searched, partial(change, name)) for document in batch]
                 await _insert(handle.raw[name], moved)
                 counts[name] = counts.get(name, 0) + len(batch)
                 progress(name, counts[name])
@@ -185,7 +218,7 @@ class Backup:
 
     @asynccontextmanager
     async def _data(self, tenant: Tenant) -> AsyncIterator[Any]:
-        async with self._placements.provider(tenant.placement).administer(tenant, tenant.placement) as handle:
+        async with self._placements.administer(tenant) as handle:
             yield handle.raw
 
     async def _tenant(self, app_id: str) -> Tenant:
@@ -253,12 +286,16 @@ async def _read(cursor: Any) -> list[Document]:
 
 async def _documents(batches: Any, source: str) -> AsyncIterator[tuple[str, list[Document]]]:
     ended = False
+    count = 0
     while (batch := await asyncio.to_thread(next, batches, None)) is not None:
         if ended:
             raise BrokenArchive("The archive goes on after its end")
         ended = batch.head.get("end") is True
         if ended:
+            if batch.head.get("documents") != count:
+                raise BrokenArchive("The archive has not as many documents as its end says: a part of it is missing")
             continue
+        count += len(batch.documents)
         name = batch.head.get("collection")
         if not isinstance(name, str) or name in LEFT_OUT or not _NAME.fullmatch(name):
             raise BrokenArchive("The archive has a collection that cannot be filled")
@@ -275,11 +312,14 @@ def _checked(document: Document, source: str) -> Document:
     return document
 
 
-def _moved(document: Document, source: str, app_id: str, searched: tuple[str, ...]) -> Document:
-    """A document as the new tenant's."""
-    _checked(document, source)
-    moved = {**document, "_id": {"a": app_id, "i": document["_id"]["i"]}, FIELD: app_id}
+def _moved(
+    document: Document, source: str, app_id: str, searched: tuple[str, ...], change: Callable[[Document], Document]
+) -> Document:
+    """A document as the new tenant's, after the change: what is kept beside it for searches is made of what it has then."""
+    id = _checked(document, source)["_id"]["i"]
+    moved = {**document, "_id": {"a": app_id, "i": id}, FIELD: app_id}
     moved.pop(search.FIELD, None)
+    moved = {**change(moved), "_id": {"a": app_id, "i": id}, FIELD: app_id}
     moved.update(search.slots_of(moved, searched))
     return moved
 
@@ -313,6 +353,19 @@ def _head(batches: Any) -> dict[str, Any]:
     return head
 
 
+def _opened(file: Path, *, is_new: bool) -> BinaryIO:
+    """The file to write to: it has the hashes of passwords, and is for nobody else to read; it leads nowhere else.
+
+    Raises:
+        Conflict: there is something in the place of a new one.
+    """
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.fdopen(os.open(file, flags | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600), "r+b")
+    except FileExistsError as error:
+        raise Conflict(f"{file} exists: take another name") from error
+
+
 def _begun(file: Path, app_id: str, *, resume: bool) -> tuple[tuple[str, Any], int, int]:
     """How far an export is: the collection and id after which it goes on, where in the file, and how many documents it has."""
     if not file.exists():
@@ -325,6 +378,8 @@ def _begun(file: Path, app_id: str, *, resume: bool) -> tuple[tuple[str, Any], i
     if batches[-1].head.get("end"):
         raise Conflict(f"{file} is complete")
     kept = [batch for batch in batches if "collection" in batch.head]
+    if not all(isinstance(batch.head["collection"], str) and batch.documents for batch in kept):
+        raise BadRequest(f"{file} is no export of '{app_id}' that could go on")
     count = sum(batch.head["count"] for batch in kept)
     if not kept:
         return ("", None), place, 0
