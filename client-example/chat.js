@@ -30,13 +30,14 @@ function openChat (section) {
   let busy = false
 
   socket.on('connect', () => attempt(resume))
-  socket.on('disconnect', (reason) => {
+  socket.on('disconnect', (reason, details) => {
     busy = false // what was under way is not answered any more
+    refuse(details)
     refresh(reason)
   })
   socket.on('connect_error', (error) => {
+    refuse(error)
     refresh(error.message)
-    if (!socket.active) tell(error) // refused for good; otherwise the client tries again by itself
   })
   // Events come for what one may read. What is made private again is `removed` for all but its owner.
   messages.on('created', show)
@@ -183,6 +184,12 @@ function openChat (section) {
     }
   }
 
+  /** Tells why the server did not let the page in. Its silence is none: then the client tries again by itself. */
+  function refuse (error) {
+    const refusal = refusalOf(error)
+    if (refusal) tell(refusal.data?.reason === 'OriginNotAllowed' ? { message: strangerTo(app) } : refusal)
+  }
+
   function tell (error) {
     const details = Array.isArray(error?.data) ? error.data.map(({ path, message }) => `${path} ${message}`) : []
     part('.error').textContent = error ? [error.message, ...details].join(': ') : ''
@@ -196,6 +203,23 @@ function openChat (section) {
     part('.reconnect').hidden = state !== 'offline'
     for (const button of section.querySelectorAll('button:not(.reconnect)')) button.disabled = busy || state !== 'online'
   }
+}
+
+/** What the server said: to the socket, or with the status of an HTTP request of its handshake. */
+function refusalOf (error) {
+  if (error?.data) return error
+  try {
+    const answer = JSON.parse(error.context.responseText)
+    return answer.code >= 400 && answer.message ? answer : null
+  } catch {
+    return null
+  }
+}
+
+function strangerTo (app) {
+  const { origin } = window.location
+  return `This page comes from ${origin}, which is not among the allowed_origins of the app '${app}'. ` +
+    'Add it there (for this example in demo.yaml) and apply the file, or open the page at an address that is listed.'
 }
 
 function timeOf (at) {

@@ -12,6 +12,7 @@ import pytest
 
 from server.backend import open_backend
 from server.main import Roost
+from services import declaration
 from tests.acceptance.javascript import run
 from tests.acceptance.machine import do_without
 from tests.conftest import StartRoost
@@ -86,6 +87,22 @@ async def test_two_tabs_of_one_app_and_what_the_other_hears(
     assert found["complaints"] == []
     for picture in ("door", "desktop", "away", "tablet", "phone"):
         assert (tmp_path / f"{picture}.png").stat().st_size > 10_000
+
+
+async def test_a_page_of_an_unlisted_origin_says_why_it_waits_and_goes_on_once_it_is_listed(roosts: StartRoost) -> None:
+    executable = shutil.which("chromium") or do_without("chromium is not installed")
+    roost = await roosts(DEMO, example=installed())
+    here = f"http://127.0.0.1:{roost.port}"
+
+    async def list_it() -> None:
+        await roost.backend.apply(declaration.parse(DEMO.replace("http://127.0.0.1:3030", here)))
+
+    found = await run("stranger", meanwhile=list_it, url=here, executable=executable)
+
+    for app, said in zip(("acme", "globex"), found["refused"], strict=True):
+        assert f"{here}, which is not among the allowed_origins of the app '{app}'" in said
+    assert found["waiting"] == ["Connecting…"] * 2, "it goes on trying"
+    assert found["afterwards"] == [""] * 2
 
 
 async def test_two_terminals_chat(demo: int) -> None:
