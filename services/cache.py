@@ -52,7 +52,10 @@ class Shelves(Generic[Value]):
         return None if found is None else found[0]
 
     def put(self, app_id: str, name: str, value: Value, size: int = 0) -> None:
-        """Keeps a value; one that is larger than a whole shelf is not kept."""
+        """Keeps a value; one that is larger than a whole shelf is not kept, and costs no other one its place."""
+        if size > self._size:
+            self.pop(app_id, name)
+            return
         shelf = self._shelves.get(app_id)
         if shelf is None:
             shelf = self._shelves[app_id] = _Shelf(OrderedDict())
@@ -114,8 +117,10 @@ class Cache:
         return TenantCache(self, tenant)
 
     def forget(self, app_id: str) -> None:
-        """Forgets all that is kept of a tenant, of whatever epoch."""
+        """Forgets all that is kept of a tenant, of whatever epoch; loads that began before cannot bring it back."""
         self.shelves.forget(app_id)
+        for name in [name for name in self.loads if name.startswith(f"t:{app_id}:")]:
+            del self.loads[name]
 
 
 class TenantCache:

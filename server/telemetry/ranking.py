@@ -56,7 +56,7 @@ class Ranking:
             traffic[app_id] += weight
             return
         traffic[app_id] = weight
-        if len(self.named) < self._top:
+        if len(self.named) < self._top and app_id != OTHER:
             self._promote(app_id)
         while len(traffic) > self._most:
             gone = next(id for id in traffic if id not in self.named)
@@ -66,7 +66,9 @@ class Ranking:
 
     def review(self) -> None:
         """Ends a window: looks who is named from now on, and begins to forget."""
-        rest = sorted((id for id in self._traffic if id not in self.named), key=self._traffic.__getitem__, reverse=True)
+        # An app of that name is one of the others for good: two series under one name would spoil the page for all.
+        unnamed = (id for id in self._traffic if id not in self.named and id != OTHER)
+        rest = sorted(unnamed, key=self._traffic.__getitem__, reverse=True)
         for newcomer in rest[: self._top]:
             quietest = min(self.named, key=lambda id: self._traffic.get(id, 0.0))
             if self._traffic[newcomer] <= EDGE * self._traffic.get(quietest, 0.0):

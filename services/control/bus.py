@@ -28,8 +28,8 @@ KEPT = timedelta(seconds=60)
 
 
 _DUPLICATE = 11000
-_LOST = frozenset({260, 280, 286})
-"""What the server says of a place in the stream that it does not have any more."""
+_LOST = frozenset({260, 280, 286, 10334})
+"""What the server says of a place in the stream that it does not have any more, or whose event is too large to be told."""
 
 
 class MongoBus:
@@ -109,7 +109,7 @@ class MongoBus:
                         change = await stream.try_next()
                         resume = stream.resume_token
                         if change is not None:
-                            await _tell(hear, bytes(change["fullDocument"]["body"]))
+                            await _tell(hear, change)
             except DRIVER_ERRORS as error:
                 log.warning("bus: events of other nodes are not heard", error=type(error).__name__)
                 if isinstance(error, OperationFailure) and error.code in _LOST:
@@ -123,8 +123,11 @@ class MongoBus:
         return self._deployment.client[self._control][COLLECTION]
 
 
-async def _tell(hear: Hear, body: bytes) -> None:
+async def _tell(hear: Hear, change: Mapping[str, Any]) -> None:
     try:
+        body = change["fullDocument"]["body"]
+        if not isinstance(body, bytes):
+            raise TypeError("that is no event")
         await hear(unseal(body))
     except Exception as error:
         # One event that cannot be delivered must not end the stream.

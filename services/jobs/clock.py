@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 
 import structlog
 
-from hooks.errors import FeathersError
 from hooks.tenant import Tenant
 from services.jobs.model import Schedule
 from services.jobs.queue import Jobs
@@ -55,12 +54,11 @@ class Clock:
         tick = schedule.after(last)
         if tick > now:
             return tick
-        while (following := schedule.after(tick)) <= now:
-            tick = following
+        tick = max(tick, schedule.latest(now))
         await self._make(schedule, tick)
         # Only now: whoever dies in between leaves the tick to others, and what was made is not made again.
         await self._jobs.store.ticked(schedule.name, tick)
-        return following
+        return schedule.after(tick)
 
     async def _make(self, schedule: Schedule, tick: datetime) -> None:
         is_control = self._jobs.handlers[schedule.handler].control
@@ -78,7 +76,8 @@ class Clock:
             for schedule in [*self._jobs.schedules.values()]:
                 try:
                     coming = await self.see_to(schedule)
-                except FeathersError as error:
+                except Exception as error:
+                    # Whatever it is: without this task no schedule of any app would ever come again.
                     log.warning("jobs: a tick waits", schedule=schedule.name, error=type(error).__name__)
                     wait = min(wait, 1.0)
                 else:

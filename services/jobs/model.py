@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
@@ -99,6 +99,10 @@ class Schedule:
     def after(self, moment: datetime) -> datetime:
         """The first tick after a moment."""
         return next(CronSim(self.cron, moment))
+
+    def latest(self, moment: datetime) -> datetime:
+        """The last tick that has come at a moment, found at once however many came before it."""
+        return next(CronSim(self.cron, moment + timedelta(microseconds=1), reverse=True))
 
 
 def pause(attempt: int) -> float:

@@ -63,13 +63,19 @@ class Jobs:
         """Has jobs come by themselves: `options` are those of `Schedule`.
 
         Raises:
-            ValueError: the name is taken, nobody handles such jobs, or that is no schedule.
+            ValueError: the name is taken, nobody handles such jobs, that is no schedule, or no job can have such a payload.
         """
         if name in self.schedules:
             raise ValueError(f"There is a schedule '{name}' already")
         if handler not in self.handlers:
             raise ValueError(f"Nobody handles jobs of the name '{handler}'")
-        schedule = self.schedules[name] = Schedule(name, cron, handler, **options)
+        schedule = Schedule(name, cron, handler, **options)
+        try:
+            check_payload(schedule.payload)
+        except BadRequest as error:
+            # At each tick it would be refused again, for ever.
+            raise ValueError(error.message) from error
+        self.schedules[name] = schedule
         return schedule
 
     def on_change(self, listener: Listener) -> None:

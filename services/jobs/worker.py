@@ -30,6 +30,8 @@ DELAY = 15.0
 """Seconds until a job is looked at again whose tenant is not served at the moment."""
 MOST_LOST = 5
 """Attempts, beyond those of its handler, that a job may lose with their nodes."""
+LONGEST_REASON = 1_000
+"""Characters of why a job failed."""
 GRACE = 5.0
 """Seconds that running jobs have to end when the server stops; what does not is done again elsewhere."""
 
@@ -204,12 +206,19 @@ class Worker:
                 await handler.work(job)
         except GiveUp as error:
             await self._settle(tenant, document, {"state": State.FAILED, "reason": str(error) or "it was given up"})
-        except Exception as error:
+        except (Exception, SystemExit) as error:
+            # Also one that would end the program: it is the job's end, not that of everybody else's server.
+            await self._fail(tenant, handler, document, error)
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody here has cancelled it: something that the handler waited for was.
             await self._fail(tenant, handler, document, error)
         else:
             await self._settle(tenant, document, {"state": State.DONE, "reason": None})
 
-    async def _fail(self, tenant: Tenant, handler: Handler, document: Document, error: Exception) -> None:
+    async def _fail(self, tenant: Tenant, handler: Handler, document: Document, error: BaseException) -> None:
         attempt = document["attempt"]
         last = attempt >= handler.attempts
         # Our own errors are sentences for clients; the text of others may hold anything.
@@ -230,6 +239,9 @@ class Worker:
         await self._settle(tenant, document, changes)
 
     async def _settle(self, tenant: Tenant | None, document: Document, changes: dict[str, Any]) -> None:
+        if isinstance(reason := changes.get("reason"), str):
+            # Whatever a handler says: what cannot be kept would leave the job running for ever.
+            changes = {**changes, "reason": reason[:LONGEST_REASON].encode(errors="replace").decode()}
         if not await self._store.settle(document["_id"], document["token"], changes):
             log.warning("a job was done elsewhere meanwhile", tenant=document["app_id"], job=document["_id"])
         elif tenant is not None:

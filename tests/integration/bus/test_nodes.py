@@ -244,6 +244,33 @@ def test_what_is_no_event_is_refused(body: bytes) -> None:
         unseal(body)
 
 
+@pytest.mark.parametrize(
+    "document",
+    [
+        {},
+        {"body": None},
+        {"body": 10**12},
+        {"body": "text"},
+        {"body": [1]},
+        {"body": b"x"},
+        {"body": b"0" * 16_777_120},
+    ],
+    ids=["nothing", "null", "number", "text", "list", "bytes", "too large to be told"],
+)
+async def test_what_is_no_event_does_not_make_a_node_deaf(roosts: StartRoost, document: dict[str, Any]) -> None:
+    """Of another version, or of whoever can write to the database."""
+    here, there = await two(roosts)
+    events = here.backend.deployment.client[control_database(here.settings.database)][COLLECTION]
+    async with connect(here, "acme") as ada, connect(there, "acme") as bob:
+        await events.insert_one({"app_id": "acme", **document})
+
+        async def is_heard() -> bool:
+            await ada.call("create", "notes", {"text": "hello"}, {})
+            return bool(heard(bob, "notes"))
+
+        await until(is_heard, 15)
+
+
 async def test_a_bus_that_cannot_work_is_told_at_the_start(roosts: StartRoost) -> None:
     with pytest.raises(StartError, match="ROOST_BUS"):
         await roosts(APPS, bus=SecretStr("amqp://127.0.0.1"))

@@ -106,6 +106,15 @@ def test_a_tenant_that_has_changed_finds_nothing_older() -> None:
     assert cache.of(GLOBEX).get("user", "1") == "eve"
 
 
+def test_a_value_that_is_too_large_pushes_nothing_out() -> None:
+    shelves: Shelves[str] = Shelves(size=100)
+    shelves.put("acme", "small", "a", 10)
+    shelves.put("acme", "grown", "b", 10)
+    shelves.put("acme", "grown", "c", 101)
+    shelves.put("globex", "large", "d", 101)
+    assert shelves.all() == [("acme", "small", "a")], "what was kept under its name is no longer true"
+
+
 async def test_what_is_loaded_has_its_weight() -> None:
     """CK-2: values that are loaded keep within the tenant's bytes as well."""
     cache = Cache(size=100)
@@ -165,6 +174,21 @@ async def test_a_load_from_before_a_change_does_not_win() -> None:
     go_on.set()
     assert await asked == "old"
     assert part.get("user", "1") is None
+
+
+async def test_a_load_from_before_all_was_forgotten_does_not_win() -> None:
+    cache, go_on = Cache(), asyncio.Event()
+
+    async def load() -> str:
+        await go_on.wait()
+        return "old"
+
+    asked = [asyncio.ensure_future(cache.of(one).fetch("user", "1", load, seconds=10)) for one in (ACME, GLOBEX)]
+    await asyncio.sleep(0)
+    cache.forget("acme")
+    go_on.set()
+    assert await asyncio.gather(*asked) == ["old", "old"]
+    assert (cache.of(ACME).get("user", "1"), cache.of(GLOBEX).get("user", "1")) == (None, "old")
 
 
 PURE = {

@@ -62,3 +62,14 @@ def test_the_number_of_tenants_that_are_counted_is_bounded() -> None:
         counter.inc(f"t{number}")
     assert len(counter._by_tenant) <= 11
     assert sum(count for _, _, count in counter.samples()) == 1000
+
+
+def test_an_app_that_is_called_other_is_one_of_them() -> None:
+    """OB-2: two series under one name would be refused by whoever reads them."""
+    ranking = Ranking(top=3)
+    counter = TenantCounter(ranking)
+    for app_id in (OTHER, "acme"):
+        ranking.note(app_id, 5)
+        counter.inc(app_id, ("create",), 5)
+    ranking.review()
+    assert [*counter.samples()] == [("acme", ("create",), 5), (OTHER, ("create",), 5)]

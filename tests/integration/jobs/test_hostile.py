@@ -1,0 +1,129 @@
+"""Handlers and schedules that misbehave (TENANCY JB-1..5): they cost their own job, and nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from cronsim import CronSim
+
+from services.jobs.clock import Clock
+from services.jobs.model import GiveUp, Handler, Job, Schedule, State
+from services.jobs.worker import LONGEST_REASON
+from tests.integration.jobs.conftest import House, nothing
+from tests.support.client import until
+
+
+async def _cancel(job: Job) -> None:
+    raise asyncio.CancelledError
+
+
+async def _wait_for_cancelled(job: Job) -> None:
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def _exit(job: Job) -> None:
+    sys.exit(3)
+
+
+@pytest.mark.parametrize("work", [_cancel, _wait_for_cancelled, _exit])
+async def test_a_handler_that_ends_itself_has_failed(house: House, work: Any) -> None:
+    """It is tried again at its own pace and given up, not found by its lease; the server goes on."""
+    house.jobs.handle("odd", work, attempts=2)
+    house.jobs.handle("mail", nothing)
+    await house.node().start()
+    job = await house.enqueue("acme", "odd")
+    ended = await house.ended("acme", job)
+    assert (ended["state"], ended["attempt"]) == (State.FAILED, 2)
+    assert (await house.ended("globex", await house.enqueue("globex", "mail")))["state"] == State.DONE
+
+
+@pytest.mark.parametrize("text", ["x" * 17_000_000, "half \ud800 of a pair"])
+async def test_whatever_a_handler_says_its_job_ends(house: House, text: str) -> None:
+    async def give_up(job: Job) -> None:
+        raise GiveUp(text)
+
+    house.jobs.handle("odd", give_up)
+    await house.node().start()
+    ended = await house.ended("acme", await house.enqueue("acme", "odd"))
+    assert ended["state"] == State.FAILED
+    assert ended["reason"] == text[:LONGEST_REASON].replace("\ud800", "?")
+
+
+async def test_a_node_that_stops_leaves_its_jobs_to_others(house: House) -> None:
+    """A cancellation that is the worker's own is no failure of the handler."""
+    began = asyncio.Event()
+
+    async def hang(job: Job) -> None:
+        began.set()
+        await asyncio.Event().wait()
+
+    house.jobs.handle("slow", hang)
+    node = house.node()
+    await node.start()
+    job = await house.enqueue("acme", "slow")
+    async with asyncio.timeout(5):
+        await began.wait()
+    await node.stop(grace=0)
+    assert (await house.document("acme", job))["state"] == State.RUNNING
+
+
+@pytest.mark.parametrize(
+    "cron", ["* * * * * *", "* * * * *", "*/7 3 * * *", "0 0 29 2 *", "0 0 L * *", "30 2 * * 0", "0 0 29 2 1#1"]
+)
+def test_the_latest_tick_is_the_one_before_the_next(cron: str) -> None:
+    schedule = Schedule("s", cron, "h")
+    moments = [
+        datetime(2024, 2, 29, tzinfo=UTC), datetime(2024, 2, 29, 0, 0, 0, 1, tzinfo=UTC),
+        datetime(2025, 3, 30, 2, 30, tzinfo=UTC), datetime(2025, 12, 31, 23, 59, 59, 999_999, tzinfo=UTC),
+    ]  # fmt: skip
+    for moment in moments:
+        latest = schedule.latest(moment)
+        assert latest <= moment < schedule.after(latest)
+        assert next(CronSim(cron, latest - timedelta(microseconds=1))) == latest
+
+
+async def test_a_schedule_of_each_second_does_not_count_through_years(house: House) -> None:
+    """F8: after a clock that was set, or a database that was put back, the server is not held up by what it has missed."""
+    house.jobs.handle("digest", nothing)
+    schedule = house.jobs.schedule("digest", "* * * * * *", "digest")
+    now = datetime(2025, 1, 1, tzinfo=UTC)
+    await house.store.last_tick("digest", now - timedelta(days=3650))
+    began = time.process_time()
+    assert await Clock(house.jobs, house.all, now=lambda: now).see_to(schedule) == now + timedelta(seconds=1)
+    assert time.process_time() - began < 2
+    assert (await house.document("acme", "acme:digest:20250101T000000"))["state"] == State.WAITING
+
+
+@pytest.mark.parametrize("payload", [{"app_id": "globex"}, {"text": "x" * 100_000}, {"at": datetime.now(UTC)}])
+async def test_a_schedule_whose_jobs_nobody_would_take_is_refused(house: House, payload: Any) -> None:
+    house.jobs.handle("digest", nothing)
+    with pytest.raises(ValueError, match="payload"):
+        house.jobs.schedule("digest", "* * * * *", "digest", payload=payload)
+    assert house.jobs.schedules == {}
+
+
+async def test_a_schedule_that_breaks_stops_no_other(house: House) -> None:
+    """Such as one whose handler is gone."""
+    house.jobs.handle("digest", nothing)
+    house.jobs.handlers["gone"] = Handler("gone", nothing)
+    house.jobs.schedule("broken", "* * * * * *", "gone")
+    house.jobs.schedule("whole", "* * * * * *", "digest")
+    del house.jobs.handlers["gone"]
+    clock = Clock(house.jobs, house.all)
+    await clock.start()
+
+    async def made() -> bool:
+        found, _ = await house.store.find("acme", {"name": "digest"}, 0, 10)
+        return len(found) >= 2
+
+    try:
+        await until(made, 10)
+    finally:
+        await clock.stop()
