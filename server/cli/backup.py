@@ -10,9 +10,11 @@ import yaml
 
 from server.cli.command import BY_OPERATOR, App, Data, assembled, run, tenant_of
 from server.cli.moves import tenants
+from server.cli.placement import Cluster, Model, UriEnv, placement_of
 from server.settings import Settings
 from services.control.backup.anonymise import Anonymiser, check_rules
 from services.declaration import DeclarationError
+from services.declaration.placement import PlacementDeclaration
 
 __all__ = ["tenants"]
 
@@ -28,20 +30,37 @@ def export_tenant(app: App, file: File, resume: Resume = False, data: Data = Non
 
 
 @tenants.command("import")
-def import_tenant(file: File, new: New, resume: Resume = False, data: Data = None) -> None:
+def import_tenant(  # noqa: PLR0917 - a command's options are its parameters
+    file: File,
+    new: New,
+    resume: Resume = False,
+    placement: Model = None,
+    cluster: Cluster = None,
+    uri_env: UriEnv = None,
+    data: Data = None,
+) -> None:
     """Make a new app of what is in an archive."""
-    run(lambda settings: _import(settings, file, new, resume=resume), data=data)
+    run(
+        lambda settings: _import(settings, file, new, placement_of(new, placement, cluster, uri_env), resume=resume),
+        data=data,
+    )
 
 
 @tenants.command("clone")
-def clone_tenant(
+def clone_tenant(  # noqa: PLR0917 - a command's options are its parameters
     app: App,
     new: Annotated[str, typer.Argument(help="The appId of the new app.")],
     anonymise: Annotated[Path | None, typer.Option(help="A file that says what becomes of people's data.")] = None,
+    placement: Model = None,
+    cluster: Cluster = None,
+    uri_env: UriEnv = None,
     data: Data = None,
 ) -> None:
     """Copy an app, to try things on; with --anonymise without the data of real people."""
-    run(lambda settings: _clone(settings, app, new, anonymise), data=data)
+    run(
+        lambda settings: _clone(settings, app, new, anonymise, placement_of(new, placement, cluster, uri_env)),
+        data=data,
+    )
 
 
 async def _export(settings: Settings, app: str, file: Path, *, resume: bool) -> None:
@@ -52,19 +71,23 @@ async def _export(settings: Settings, app: str, file: Path, *, resume: bool) -> 
     typer.echo(f"{app}: {count} documents are in {file}")
 
 
-async def _import(settings: Settings, file: Path, new: str, *, resume: bool) -> None:
+async def _import(
+    settings: Settings, file: Path, new: str, placement: PlacementDeclaration | None, *, resume: bool
+) -> None:
     async with assembled(settings) as roost:
-        count = await roost.backend.backup.fill(file, new, _tell, resume=resume)
+        count = await roost.backend.backup.fill(file, new, _tell, resume=resume, placement=placement)
         tenant = await tenant_of(roost.backend, new)
         roost.backend.audit.add(tenant, "app-imported", subject=new, details={**BY_OPERATOR, "documents": count})
     typer.echo(f"{new}: {count} documents were imported")
 
 
-async def _clone(settings: Settings, app: str, new: str, anonymise: Path | None) -> None:
+async def _clone(
+    settings: Settings, app: str, new: str, anonymise: Path | None, placement: PlacementDeclaration | None
+) -> None:
     rules = {} if anonymise is None else check_rules(_read(anonymise))
     change = Anonymiser(rules)
     async with assembled(settings) as roost:
-        count = await roost.backend.backup.clone(app, new, change, _tell, named=[*rules])
+        count = await roost.backend.backup.clone(app, new, change, _tell, named=[*rules], placement=placement)
         for id, event in ((app, "app-cloned"), (new, "app-created")):
             tenant = await tenant_of(roost.backend, id)
             details = {**BY_OPERATOR, "source": app, "documents": count}

@@ -13,11 +13,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import ipaddress
 import re
 import secrets
 import time
-import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -26,6 +24,7 @@ from typing import Any
 from hooks.context import Params, Record
 from hooks.errors import NotAuthenticated, NotFound
 from hooks.tenant import Tenant
+from services.authentication.device import device_of
 from services.authentication.recent import RecentByTenant
 from services.authentication.sessions import NoSessions, Sessions
 from services.database.schema import CollectionSchema, Expiry, Index
@@ -44,7 +43,6 @@ PREFIX = "rr_"
 """Refresh tokens read `rr_<session>_<family>_<secret>`; the last two are hexadecimal, of 128 and 256 bits."""
 _PROOF = re.compile(r"[0-9a-f]{32}\.[0-9a-f]{64}")
 _LAST_USE = timedelta(seconds=60)
-_AGENT = 256
 
 REFUSED = "Invalid refresh token"
 
@@ -128,7 +126,7 @@ class Ledger:
         record: Record = {
             "_id": id,
             "user_id": user_id,
-            "device": _device(params),
+            "device": device_of(params),
             "created_at": now,
             "last_use": now,
             "valid_from": valid_from,
@@ -167,7 +165,7 @@ class Ledger:
                     "refresh.secret": _hash(tenant, id, fresh),
                     "last_use": now,
                     "expires_at": until or self._expiry(tenant, lifetime),
-                    "device": _device(params),
+                    "device": device_of(params),
                 },
                 "$inc": {"generation": 1},
             },
@@ -376,23 +374,6 @@ def _session(record: Mapping[str, Any], refresh_token: str | None = None) -> Ses
 def _shown(record: Record) -> Record:
     fields = ("_id", "user_id", "device", "created_at", "last_use", "expires_at", "persistent", "client_id")
     return {field: record[field] for field in fields if field in record}
-
-
-def _device(params: Params) -> Record:
-    agent = params.headers.get("user-agent", "")[:_AGENT]
-    shown = "".join(char for char in agent if unicodedata.category(char)[0] != "C")
-    return {"agent": shown or None, "network": _network(params.address)}
-
-
-def _network(address: str) -> str | None:
-    """Where somebody is, roughly: enough to know a place again, too little to follow a person."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
-        return None
-    if isinstance(found, ipaddress.IPv6Address) and found.ipv4_mapped is not None:
-        found = found.ipv4_mapped
-    return str(ipaddress.ip_network((found, 24 if found.version == 4 else 48), strict=False))
 
 
 def _token(id: str, family: str, secret: str) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +21,7 @@ from typing import Any, BinaryIO
 from bson import json_util
 from bson.json_util import JSONMode, JSONOptions
 
-from hooks.errors import BadRequest
+from hooks.errors import BadRequest, Conflict
 from services.store import Document
 
 FORMAT = "roost-archive"
@@ -130,3 +131,31 @@ def _parse(text: bytes, ends_at: int) -> Batch:
     if head.get("count", 0) != len(documents):
         raise BrokenArchive("A part of the archive has not as many documents as it says")
     return Batch(head, documents, ends_at)
+
+
+def read_head(batches: Iterator[Batch]) -> dict[str, Any]:
+    """What an archive says of itself and its tenant.
+
+    Raises:
+        BrokenArchive: it is none, or of another version.
+    """
+    first = next(batches, None)
+    head = {} if first is None else first.head
+    if head.get("format") != FORMAT or not all(isinstance(head.get(name), str) for name in ("app_id", "at")):
+        raise BrokenArchive("The file is no archive of a tenant")
+    if head.get("version") != VERSION or not isinstance(head.get("tenant"), dict):
+        raise BrokenArchive(f"The archive is of version {head.get('version')}, and this server reads version {VERSION}")
+    return head
+
+
+def open_archive(file: Path, *, is_new: bool) -> BinaryIO:
+    """The file to write to: it has the hashes of passwords, and is for nobody else to read; it leads nowhere else.
+
+    Raises:
+        Conflict: there is something in the place of a new one.
+    """
+    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
+    try:
+        return os.fdopen(os.open(file, flags | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600), "r+b")
+    except FileExistsError as error:
+        raise Conflict(f"{file} exists: take another name") from error

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 from collections.abc import AsyncIterator, Callable, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import bson
 from pymongo.errors import BulkWriteError
@@ -20,7 +19,16 @@ from hooks.tenancy import FIELD
 from hooks.tenant import Tenant
 from services import search
 from services.control.backup.anonymise import Change
-from services.control.backup.archive import FORMAT, VERSION, Batch, BrokenArchive, intact_end, read_batches, write_batch
+from services.control.backup.archive import (
+    FORMAT,
+    VERSION,
+    BrokenArchive,
+    intact_end,
+    open_archive,
+    read_batches,
+    read_head,
+    write_batch,
+)
 from services.control.lifecycle import Lifecycle
 from services.control.tenants import COLLECTION as TENANTS
 from services.control.tenants import Tenants, control_database
@@ -28,6 +36,7 @@ from services.database.deployment import Deployment
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import CollectionSchema
 from services.declaration import TenantDeclaration, check, searched_fields
+from services.declaration.placement import PlacementDeclaration
 from services.entities.registry import BY_COLLECTION
 from services.placement.placements import Placements
 from services.placement.shared import collections, empty
@@ -79,7 +88,7 @@ class Backup:
         await self._check_same(tenant)
         declared = await self._declared(app_id)
         done, place, count = await asyncio.to_thread(_begun, file, app_id, resume=resume)
-        with await asyncio.to_thread(_opened, file, is_new=not place) as out:
+        with await asyncio.to_thread(open_archive, file, is_new=not place) as out:
             out.seek(place)
             out.truncate()
             if not place:
@@ -96,8 +105,16 @@ class Backup:
             write_batch(out, {"end": True, "documents": count})
         return count
 
-    async def fill(self, file: Path, app_id: str, progress: Progress, *, resume: bool = False) -> int:
-        """Makes a new tenant of what is in a file; how many documents it has.
+    async def fill(
+        self,
+        file: Path,
+        app_id: str,
+        progress: Progress,
+        *,
+        resume: bool = False,
+        placement: PlacementDeclaration | None = None,
+    ) -> int:
+        """Makes a new tenant of what is in a file, at this place or where new ones are; how many documents it has.
 
         Raises:
             BrokenArchive: the file is none, is damaged, or has documents of another tenant than it says; the new tenant stays
@@ -105,16 +122,23 @@ class Backup:
                 moved or deleted meanwhile.
         """
         batches = read_batches(file)
-        head = await asyncio.to_thread(_head, batches)
+        head = await asyncio.to_thread(read_head, batches)
         source: str = head["app_id"]
         mark = f"{source} {head['at']}"
-        await self._make(app_id, head["tenant"], mark, resume=resume)
+        await self._make(app_id, head["tenant"], mark, placement, resume=resume)
         count = await self._pour(_documents(batches, source), source, app_id, progress, lambda _, document: document)
         await self._open(app_id)
         return count
 
     async def clone(
-        self, source: str, app_id: str, change: Change, progress: Progress, *, named: Collection[str] = ()
+        self,
+        source: str,
+        app_id: str,
+        change: Change,
+        progress: Progress,
+        *,
+        named: Collection[str] = (),
+        placement: PlacementDeclaration | None = None,
     ) -> int:
         """Makes a new tenant of another one's records, each as `change` makes it. `named` are collections that it means.
 
@@ -126,7 +150,7 @@ class Backup:
         await self._check_same(tenant)
         await self._check_named(tenant, named)
         declared = await self._declared(source)
-        await self._make(app_id, declared, f"{source} clone", resume=False)
+        await self._make(app_id, declared, f"{source} clone", placement, resume=False)
 
         async def documents() -> AsyncIterator[tuple[str, list[Document]]]:
             async with self._data(tenant) as raw:
@@ -161,10 +185,18 @@ class Backup:
             progress(collection.name, count)
         return count
 
-    async def _make(self, app_id: str, declared: Mapping[str, Any], mark: str, *, resume: bool) -> None:
+    async def _make(
+        self,
+        app_id: str,
+        declared: Mapping[str, Any],
+        mark: str,
+        placement: PlacementDeclaration | None,
+        *,
+        resume: bool,
+    ) -> None:
         existing = await self._tenants.get(app_id)
         if existing is None:
-            await self._create(app_id, declared)
+            await self._create(app_id, declared, placement)
             await self._mark(app_id, mark)
         elif not resume or await self._marked(app_id) != mark:
             raise Conflict(f"The tenant '{app_id}' exists already")
@@ -174,7 +206,7 @@ class Backup:
             # Nobody is to write to it, or to see a part of it.
             await self._lifecycle.settle((await self._lifecycle.suspend(app_id)).id, PATIENCE)
 
-    async def _create(self, app_id: str, declared: Mapping[str, Any]) -> None:
+    async def _create(self, app_id: str, declared: Mapping[str, Any], placement: PlacementDeclaration | None) -> None:
         try:
             # Nothing else that an archive says: neither another id, nor a place.
             known = {name: declared[name] for name in DECLARED if name in declared}
@@ -182,7 +214,7 @@ class Backup:
         except Exception as error:
             raise BrokenArchive("The archive's tenant is not understood: it may be of another version") from error
         assert isinstance(wanted, TenantDeclaration)
-        await self._lifecycle.create(wanted)
+        await self._lifecycle.create(wanted.model_copy(update={"placement": placement}))
 
     async def _open(self, app_id: str) -> None:
         await self._mark(app_id, None)
@@ -341,29 +373,6 @@ async def _missing(collection: Any, ids: list[Document]) -> bool:
     """Whether one is not there: a duplicate of something else than an id keeps a document out for good."""
     app_id = ids[0]["a"]
     return bool(await collection.count_documents({FIELD: app_id, "_id": {"$in": ids}}) != len(ids))
-
-
-def _head(batches: Any) -> dict[str, Any]:
-    first: Batch | None = next(batches, None)
-    head = {} if first is None else first.head
-    if head.get("format") != FORMAT or not all(isinstance(head.get(name), str) for name in ("app_id", "at")):
-        raise BrokenArchive("The file is no archive of a tenant")
-    if head.get("version") != VERSION or not isinstance(head.get("tenant"), dict):
-        raise BrokenArchive(f"The archive is of version {head.get('version')}, and this server reads version {VERSION}")
-    return head
-
-
-def _opened(file: Path, *, is_new: bool) -> BinaryIO:
-    """The file to write to: it has the hashes of passwords, and is for nobody else to read; it leads nowhere else.
-
-    Raises:
-        Conflict: there is something in the place of a new one.
-    """
-    flags = os.O_RDWR | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    try:
-        return os.fdopen(os.open(file, flags | (os.O_CREAT | os.O_EXCL if is_new else 0), 0o600), "r+b")
-    except FileExistsError as error:
-        raise Conflict(f"{file} exists: take another name") from error
 
 
 def _begun(file: Path, app_id: str, *, resume: bool) -> tuple[tuple[str, Any], int, int]:

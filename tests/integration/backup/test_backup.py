@@ -352,3 +352,43 @@ async def test_the_commands_work(served: Roost, tmp_path: Path) -> None:
     cloned = await run("tenants", "clone", "acme", "acme-three", "--anonymise", rules, env=env)
     assert cloned.code == 0, cloned.err
     assert len(await all_notes(served, "acme-two")) == len(await all_notes(served, "acme-three")) == 31
+
+
+async def test_the_commands_make_apps_where_they_are_told_to(served: Roost, tmp_path: Path) -> None:
+    """Whatever the setting for new apps says."""
+    assert served.settings.mongodb_uri is not None
+    env = environment(served.settings.mongodb_uri.get_secret_value(), served.settings.database)
+    file, own = tmp_path / "acme.roost", {**env, "ROOST_PLACEMENT": "database"}
+    assert (await run("tenants", "export", "acme", file, env=env)).code == 0
+    for arguments, changed in [
+        (("import", file, "--as", "acme-two", "--placement", "database"), env),
+        (("clone", "acme", "acme-three", "--placement", "database"), env),
+        (("clone", "acme", "acme-four", "--placement", "shared"), own),
+    ]:
+        made = await run("tenants", *arguments, env=changed)
+        assert made.code == 0, made.err
+
+    models = {}
+    for id in ("acme-two", "acme-three", "acme-four"):
+        tenant = await served.backend.tenants.get(id)
+        assert tenant is not None
+        models[id] = tenant.placement.model
+        assert len(await all_notes(served, id)) == 31
+    assert models == {"acme-two": "database", "acme-three": "database", "acme-four": "shared"}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--placement", "cellar"), "There is no isolation model 'cellar'"),
+        (("--placement", "database", "--cluster", "mars"), "There is no cluster 'mars'"),
+        (("--placement", "cluster"), "uri_env"),
+        (("--cluster", "eu"), "go with --placement"),
+    ],
+)
+async def test_no_app_is_made_in_a_place_that_there_is_not(served: Roost, options: tuple[str, ...], said: str) -> None:
+    assert served.settings.mongodb_uri is not None
+    env = environment(served.settings.mongodb_uri.get_secret_value(), served.settings.database)
+    cloned = await run("tenants", "clone", "acme", "acme-two", *options, env=env)
+    assert (cloned.code != 0, said in cloned.err) == (True, True), cloned.err
+    assert await served.backend.tenants.get("acme-two") is None
