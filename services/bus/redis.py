@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import structlog
 
@@ -16,6 +17,8 @@ from services.tasks import end
 
 log = structlog.get_logger()
 
+HEARTBEAT = 5.0
+"""Seconds of silence after which Redis is asked whether it is there; after as many again it is asked on a new connection."""
 _SENDER = 32
 """Bytes before each event that name the node it comes from."""
 
@@ -83,7 +86,7 @@ class RedisBus:
             try:
                 async with self._client.pubsub() as channel:
                     await channel.subscribe(self._channel)
-                    async for message in channel.listen():
+                    async for message in _messages(channel):
                         self._listening.set()
                         if message["type"] == "message" and message["data"][:_SENDER] != self._node:
                             await _tell(hear, message["data"][_SENDER:])
@@ -91,6 +94,25 @@ class RedisBus:
                 self.missed += 1
                 log.warning("bus: events of other nodes may have been missed", error=type(error).__name__)
             await asyncio.sleep(0.2)
+
+
+async def _messages(channel: Any) -> AsyncIterator[Any]:
+    """What comes over a connection.
+
+    Raises:
+        TimeoutError: nothing does, not even an answer: it leads nowhere any more, and nobody has said so.
+    """
+    clock = asyncio.get_running_loop().time
+    heard = clock()
+    while True:
+        message = await channel.get_message(timeout=HEARTBEAT)
+        if message is not None:
+            heard = clock()
+            yield message
+        elif clock() - heard >= 1.9 * HEARTBEAT:
+            raise TimeoutError("Redis is silent")
+        else:
+            await channel.ping()
 
 
 async def _tell(hear: Hear, body: bytes) -> None:

@@ -70,15 +70,22 @@ class Rates:
         if wanted is None:
             return None
         cold: list[tuple[_Bucket, str, str]] = []
-        for scope, subject in subjects:
-            rate = wanted.get(scope)
-            if rate is None:
-                continue
-            name = f"{kind}:{scope}:{subject}"
-            bucket = self._bucket(tenant.id, name, rate)
-            if not self._take(tenant.id, kind, f"{scope}:{subject}", bucket, cost):
-                cold.append((bucket, kind, f"{scope}:{subject}"))
-        return self._wait(tenant.id, cold, cost) if cold else None
+        taken: list[_Bucket] = []
+        try:
+            for scope, subject in subjects:
+                rate = wanted.get(scope)
+                if rate is None:
+                    continue
+                name = f"{kind}:{scope}:{subject}"
+                bucket = self._bucket(tenant.id, name, rate)
+                if self._take(tenant.id, kind, f"{scope}:{subject}", bucket, cost):
+                    taken.append(bucket)
+                else:
+                    cold.append((bucket, kind, f"{scope}:{subject}"))
+        except TooManyRequests:
+            _give_back(taken, cost)
+            raise
+        return self._wait(tenant.id, cold, taken, cost) if cold else None
 
     def charge(self, tenant: Tenant, kind: str, cost: int, subjects: Iterable[Subject] = _WHOLE) -> None:
         """Takes tokens for what has been done already, though somebody owes them then; gives back what is below nothing."""
@@ -129,10 +136,15 @@ class Rates:
             raise self._refusal(kind, bucket, now)
         return False
 
-    async def _wait(self, app_id: str, cold: list[tuple[_Bucket, str, str]], cost: int) -> None:
-        for bucket, kind, subject in cold:
-            while not self._take(app_id, kind, subject, bucket, cost):
-                await asyncio.shield(self._fetch(app_id, kind, subject, bucket))
+    async def _wait(self, app_id: str, cold: list[tuple[_Bucket, str, str]], taken: list[_Bucket], cost: int) -> None:
+        try:
+            for bucket, kind, subject in cold:
+                while not self._take(app_id, kind, subject, bucket, cost):
+                    await asyncio.shield(self._fetch(app_id, kind, subject, bucket))
+                taken.append(bucket)
+        except TooManyRequests:
+            _give_back(taken, cost)
+            raise
 
     def _fetch(self, app_id: str, kind: str, subject: str, bucket: _Bucket) -> asyncio.Task[None]:
         task = bucket.fetch
@@ -171,6 +183,12 @@ class Rates:
         wait = max(bucket.empty_until - now, 0.001)
         data = {"reason": ONCE, "limit": kind, "retry_after": math.ceil(wait * 1000) / 1000}
         return TooManyRequests(f"Too many calls: try again in {math.ceil(wait)} s", data=data)
+
+
+def _give_back(taken: Iterable[_Bucket], cost: int) -> None:
+    """A call that one bucket refuses costs the others nothing: nobody uses up his app's by calls that are refused."""
+    for bucket in taken:
+        bucket.tokens = min(bucket.tokens + cost, bucket.rate.limit)
 
 
 def _until_next(bucket: _Bucket) -> float:

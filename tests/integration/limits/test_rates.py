@@ -213,3 +213,18 @@ async def test_n2_exact_over_a_minute_and_fair_between_tenants(store: RateStore)
     assert expected * 0.98 <= figures[0]
     assert figures[-1] <= expected * 1.02 + 2 * 20 * AHEAD
     assert jain >= 0.95
+
+
+@pytest.mark.parametrize("narrow", ["user", "address"])
+async def test_calls_that_are_refused_to_one_cost_the_others_nothing(store: RateStore, narrow: str) -> None:
+    """N1: whoever calls beyond his own limit does not use up that of his app, nor does he while buckets are fetched."""
+    rates = Rates(store)
+    tenant = Tenant("acme", "Acme", limits=Limits(rates={"event": {"tenant": Rate(50, 1000), narrow: Rate(5, 1000)}}))
+    assert await count(rates, tenant, 1000, [("tenant", ""), (narrow, "eve")]) == 5
+    assert await count(rates, tenant, 5, [("tenant", ""), (narrow, "ada")]) == 5
+    cold = await asyncio.gather(
+        *(admitted(rates, tenant, subjects=[("tenant", ""), (narrow, "bob")]) for _ in range(30))
+    )
+    assert sum(cold) == 5
+    others = [await count(rates, tenant, 6, [("tenant", ""), (narrow, f"user-{n}")]) for n in range(10)]
+    assert sum(others) == 50 - 15
