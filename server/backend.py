@@ -242,10 +242,13 @@ class Backend:
                 raise StartError(f"multi_tenancy(control_plane=...): client_id: {error.message}") from error
         return plane
 
-    async def apply(self, declaration: Declaration) -> list[Change]:
-        """Applies a declaration, and leaves word of it in the logs of the tenants that it changes."""
+    async def apply(self, declaration: Declaration, patience: float | None = None) -> list[Change]:
+        """Applies a declaration, and leaves word of it in the logs of the tenants that it changes.
+
+        `patience` is for how many seconds new tenants are waited for; without it, as long as the lifecycle does.
+        """
         before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
-        changes = await self.control.lifecycle.apply(declaration)
+        changes = await self.control.lifecycle.apply(declaration, patience=patience)
         for change in changes:
             tenant = await self.tenants.get(change.tenant)
             if tenant is not None and change.outcome != "unchanged":

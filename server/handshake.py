@@ -70,7 +70,9 @@ def check_serving(tenant: Tenant) -> None:
     if tenant.status in SERVING:
         raise Forbidden(f"The app '{tenant.id}' is switched off", data={"reason": "TenantInactive"})
     data = {"reason": "TenantUnavailable", "state": tenant.status}
-    raise Forbidden(f"The app '{tenant.id}' is not available", data=data)
+    is_coming = tenant.status == "provisioning"
+    sentence = "is still being made: try again in a moment" if is_coming else "is not available"
+    raise Forbidden(f"The app '{tenant.id}' {sentence}", data=data)
 
 
 def credential(headers: MultiMapping[str]) -> str | None:

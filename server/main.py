@@ -17,6 +17,7 @@ from hooks.searching import SEARCHING, pay_for_searches
 from hooks.tenancy import enforce_app_id, inject_app_id
 from hooks.tenant import Placement, Tenant
 from server.addresses import Addresses
+from server.applying import apply_at_start
 from server.authorize import Authorize
 from server.backend import Backend, StartError, check_guards, make_admin, open_backend
 from server.background import Background
@@ -192,8 +193,7 @@ class Roost:
             await check_guards(backend, control_plane)
             roost.first_password = await make_admin(backend, control_plane, roost.people.passwords)
             if declaration is not None:
-                for change in await backend.apply(declaration):
-                    log.info("applied", tenant=change.tenant, outcome=change.outcome, withdrawn=change.withdrawn)
+                await apply_at_start(backend, declaration)
             await backend.control.runner.start()
             roost.entrance.follow()
             await roost._listen(stack)

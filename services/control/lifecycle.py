@@ -131,8 +131,11 @@ class Lifecycle:
         idempotency_key: str | None = None,
         only_new: bool = False,
         most: int | None = None,
+        patience: float | None = None,
     ) -> list[Change]:
         """Makes and updates the declared tenants, all of them or none, and waits until the new ones are ready.
+
+        It waits for all of them at once, as `settle` does; one that has to be tried again is not waited for.
 
         Raises:
             BadRequest: an id that no new tenant may have, or a place that there is not. Conflict: one is being deleted, or
@@ -167,7 +170,7 @@ class Lifecycle:
             )
 
         changes = await self._tenants.write(refined, begin, actor.user, only_new=only_new)
-        await asyncio.gather(*(self._follow(change, actor) for change in changes))
+        await asyncio.gather(*(self._follow(change, actor, patience) for change in changes))
         return changes
 
     async def delete(self, id: str, actor: Actor = AT_THE_SERVER) -> Operation:
@@ -305,7 +308,7 @@ class Lifecycle:
         self._runner.work(operation.id)
         return await self._operations.get(operation.id) or operation
 
-    async def _follow(self, change: Change, actor: Actor) -> None:
+    async def _follow(self, change: Change, actor: Actor, patience: float | None) -> None:
         """Waits until a new tenant is ready, and calls the hooks that follow an update; those of a creation are a step."""
         if change.outcome == "updated":
             await self.tell_updated(await self._known(change.tenant), actor)
@@ -315,7 +318,7 @@ class Lifecycle:
         if change.outcome == "created":
             await self._note("app-created", change.tenant, actor, operation)
         if operation.is_active and operation.state != WAITING:
-            await self.settle(operation.id)
+            await self.settle(operation.id, patience)
 
     async def tell_updated(self, tenant: Tenant, actor: Actor) -> None:
         """Calls what follows a change of a tenant: listeners, and hooks, none of which can undo it."""

@@ -1,0 +1,59 @@
+"""A start with new apps: those that take long are waited for, and one that cannot be made holds up none of the others."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from server import applying
+from services.control import lifecycle
+from services.control.operations import SUCCEEDED, WAITING
+from services.control.sagas import PROVISION
+from services.control.tenants import OWN_URI
+from tests.conftest import StartRoost
+from tests.support.client import CallError, outcome, rest
+from tests.support.placed import CLUSTERS
+
+pytestmark = pytest.mark.shared_only("names the places of its apps")
+
+OWN = "  - {id: own-%d, placement: {model: database}, services: {notes: {rules: {default: public}}}}"
+APPS = "\n".join(("tenants:", *(OWN % n for n in range(4))))
+LOST = (
+    APPS
+    + "\n  - {id: lost, placement: {model: cluster, uri_env: LOST_URI}, services: {notes: {rules: {default: public}}}}"
+)
+
+
+async def test_apps_with_databases_of_their_own_are_ready_when_the_server_listens(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However short the wait of others is."""
+    monkeypatch.setattr(lifecycle, "PATIENCE", 0.0)
+    roost = await roosts(APPS)
+    for n in range(4):
+        async with rest(roost, f"own-{n}") as client:
+            await client.call("create", "notes", {"text": "at once"})
+
+
+async def test_a_cluster_that_cannot_be_reached_holds_up_no_start_and_no_other_app(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOST_URI", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
+    async with asyncio.timeout(applying.MAKING / 2):
+        roost = await roosts(LOST)
+    for n in range(4):
+        async with rest(roost, f"own-{n}") as client:
+            await client.call("create", "notes", {"text": "at once"})
+    async with rest(roost, "lost") as client:
+        refused = await outcome(client, "find", "notes")
+    assert isinstance(refused, CallError)
+    assert (refused.code, refused.data["reason"]) == (403, "TenantUnavailable")
+    operation = await roost.backend.control.operations.latest("lost", PROVISION)
+    assert operation is not None
+    assert operation.state == WAITING, "it is tried again"
+
+    await roost.backend.secrets.put("lost", OWN_URI, CLUSTERS.uri("own"))
+    making = roost.backend.control.lifecycle
+    again = await making.settle((await making.retry("lost", PROVISION)).id)
+    assert (again.id, again.state) == (operation.id, SUCCEEDED)
