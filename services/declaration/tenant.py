@@ -49,7 +49,7 @@ class RateDeclaration(Strict):
     """At most `limit` in `seconds`."""
 
     limit: Annotated[int, Field(ge=1, le=10_000_000)]
-    seconds: Annotated[float, Field(gt=0, le=86_400, strict=False)] = 1.0
+    seconds: Annotated[float, Field(ge=0.001, le=86_400, strict=False)] = 1.0
 
 
 class LimitsDeclaration(Strict):

@@ -138,9 +138,11 @@ class Backup:
         progress: Progress,
         *,
         named: Collection[str] = (),
+        without: Collection[str] = (),
         placement: PlacementDeclaration | None = None,
     ) -> int:
-        """Makes a new tenant of another one's records, each as `change` makes it. `named` are collections that it means.
+        """Makes a new tenant of another one's records, each as `change` makes it, `without` some collections. `named` are
+        those that the change means.
 
         Raises:
             NotFound: no such tenant. BadRequest: it has not all of the collections that are meant, and nothing was made.
@@ -154,7 +156,7 @@ class Backup:
 
         async def documents() -> AsyncIterator[tuple[str, list[Document]]]:
             async with self._data(tenant) as raw:
-                for name in sorted({*await collections(raw)} - LEFT_OUT):
+                for name in sorted({*await collections(raw)} - LEFT_OUT - {*without}):
                     async for batch in _batches(raw[name], source, None):
                         yield name, batch
 

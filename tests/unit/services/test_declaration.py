@@ -239,3 +239,19 @@ def test_services_of_one_collection_search_in_the_same_fields() -> None:
     assert mistakes(two("search: [t]", "search: [t, u]")) == [
         "tenants[0].services: 'b' searches 'x' in other fields than another service of that collection"
     ]
+
+
+@pytest.mark.parametrize(
+    "rate",
+    [
+        "{limit: 10000000, seconds: 1.0e-310}",
+        "{limit: 1, seconds: .nan}",
+        "{limit: 1, seconds: .inf}",
+        "{limit: 0}",
+        "{limit: 1, seconds: -1}",
+    ],
+)
+def test_rates_that_nobody_can_count_are_refused(rate: str) -> None:
+    """So many in a second that it is infinite would fail each call of the app."""
+    (mistake,) = mistakes(a_tenant(f"limits: {{rates: {{event: {{tenant: {rate}}}}}}}"))
+    assert "event.tenant" in mistake
