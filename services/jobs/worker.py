@@ -98,6 +98,7 @@ class Worker:
                 if clock() >= woken + self._poll:
                     await self._store.wake()
                     woken = clock()
+                    await self._end_those_of_the_gone()
                 found = await self._take_turns(await self._store.tenants())
             except FeathersError as error:
                 log.warning("jobs: the queue cannot be asked", error=type(error).__name__)
@@ -106,6 +107,16 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(self._poll):
                         await self._jobs.news.wait()
+
+    async def _end_those_of_the_gone(self) -> None:
+        """Ends what runs for apps that are being deleted: what it writes would come back after the purge."""
+        for app_id in {app_id for app_id, _ in self._running.values()}:
+            if not _is_gone(await self._resolve(app_id)):
+                continue
+            for task, (owner, _) in [*self._running.items()]:
+                if owner == app_id and not task.cancelling():
+                    log.warning("jobs: an attempt is ended with its app", tenant=app_id)
+                    task.cancel()
 
     async def _take_turns(self, waiting: Sequence[str]) -> bool:
         """Takes at most one job of each tenant, those first whose last turn is longest ago; whether any was taken."""
@@ -161,7 +172,7 @@ class Worker:
     async def _attempt(self, document: Document) -> None:
         tenant = await self._resolve(document["app_id"])
         handler = self._jobs.handlers.get(document["name"])
-        if tenant is None or tenant.status in ("deleting", "deleted"):
+        if tenant is None or _is_gone(tenant):
             await self._settle(tenant, document, {"state": State.DROPPED, "reason": "the app is gone"})
         elif handler is None:
             # Another version of the server may know it.
@@ -246,6 +257,10 @@ class Worker:
             log.warning("a job was done elsewhere meanwhile", tenant=document["app_id"], job=document["_id"])
         elif tenant is not None:
             await self._jobs.tell(tenant, "patched", {**document, **changes})
+
+
+def _is_gone(tenant: Tenant | None) -> bool:
+    return tenant is None or tenant.status in ("deleting", "deleted")
 
 
 def _not_served(tenant: Tenant, handler: Handler) -> str | None:

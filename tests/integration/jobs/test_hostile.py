@@ -127,3 +127,54 @@ async def test_a_schedule_that_breaks_stops_no_other(house: House) -> None:
         await until(made, 10)
     finally:
         await clock.stop()
+
+
+@pytest.mark.parametrize("is_known", [True, False])
+async def test_what_runs_ends_with_its_app(house: House, is_known: bool) -> None:
+    """JB-4: a job that goes on for minutes would write into an app that is purged; others go on, and are not disturbed."""
+    began, ended = asyncio.Semaphore(0), list[str]()
+    go_on = asyncio.Event()
+
+    async def work(job: Job) -> None:
+        began.release()
+        try:
+            await go_on.wait()
+        except asyncio.CancelledError:
+            ended.append(job.tenant.id)
+            raise
+
+    house.jobs.handle("slow", work)
+    await house.node(lease=0.3).start()
+    jobs = {app_id: await house.enqueue(app_id, "slow") for app_id in ("acme", "globex")}
+    async with asyncio.timeout(5):
+        await began.acquire()
+        await began.acquire()
+    if is_known:
+        house.set("acme", status="deleting")
+    else:
+        del house.tenants["acme"]
+    assert (await house.ended("acme", jobs["acme"]))["state"] == State.DROPPED
+    assert ended == ["acme"]
+    go_on.set()
+    assert (await house.ended("globex", jobs["globex"]))["state"] == State.DONE
+    assert ended == ["acme"]
+
+
+async def test_what_runs_for_a_suspended_app_may_end(house: House) -> None:
+    """A suspension loses nothing: what has begun is done once."""
+    began, go_on = asyncio.Event(), asyncio.Event()
+
+    async def work(job: Job) -> None:
+        began.set()
+        await go_on.wait()
+
+    house.jobs.handle("slow", work)
+    await house.node().start()
+    job = await house.enqueue("acme", "slow")
+    async with asyncio.timeout(5):
+        await began.wait()
+    house.set("acme", status="suspended")
+    await asyncio.sleep(0.1)
+    go_on.set()
+    found = await house.ended("acme", job)
+    assert (found["state"], found["attempt"]) == (State.DONE, 1)
