@@ -51,6 +51,8 @@ def configure(level: str = "info", format: str = "auto") -> None:
     ]
     if as_json:
         shared.append(structlog.processors.format_exc_info)
+    else:
+        shared.append(escape_controls)
     threshold = getattr(logging, level.upper())
     structlog.configure(
         processors=[*shared, renderer],
@@ -80,6 +82,14 @@ def add_call(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping
             event.setdefault("user", str(user["_id"]))
     except LookupError:
         pass
+    return event
+
+
+def escape_controls(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A processor: what a library says about a request stays one line, and moves nobody's cursor."""
+    text = event.get("event")
+    if isinstance(text, str) and not text.isprintable():
+        event["event"] = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
     return event
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -11,6 +13,7 @@ import structlog
 from hooks.context import HookContext
 from server import logs
 from server.main import Roost
+from tests.integration.server.command import ROOT
 from tests.support.client import connect, outcome, rest
 
 CANARY = "canary-in-a-log"
@@ -50,3 +53,20 @@ async def test_lines_of_a_call_name_tenant_call_and_user(
     assert line["call"]
     assert "something broke" in line["exception"]
     assert CANARY not in str(lines)
+
+
+@pytest.mark.parametrize("format", ["console", "json"])
+def test_nothing_that_is_logged_makes_lines_or_moves_the_cursor(format: str) -> None:
+    """In a process of its own, since its loggers are changed."""
+    program = f"""
+import logging, structlog
+from server import logs
+logs.configure("info", {format!r})
+evil = "a\\n2026-01-01 [error] forged\\x1b[2J\\x9b2J\\u2028b"
+logging.getLogger("library").warning("refused %s", evil)
+structlog.get_logger().warning("refused " + evil, user=evil, path=evil)
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = done.stderr.split("\n")
+    assert len(lines) == 3, done.stderr
+    assert not any(part in done.stderr for part in ("\x1b[2J", "\x9b", "\u2028"))
