@@ -86,7 +86,7 @@ async def _move(settings: Settings, app: str, begin: Callable[[Moves], Awaitable
         backend.control.runner.on_progress(_Progress())
         operation = await begin(backend.moves)
         if operation is None:
-            typer.echo(f"{app}: the move is given up; --finalize deletes what it has made")
+            typer.echo(f"{app}: the move is given up; --finalize deletes what is left where the app is not")
             return
         ended = await _ended(backend, operation)
     if ended.state != SUCCEEDED:

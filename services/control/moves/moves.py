@@ -10,7 +10,7 @@ from typing import Any
 from hooks.errors import BadRequest, Conflict, NotFound
 from hooks.tenant import SERVING, Placement, Tenant
 from services.control.moves.entry import COPYING, DONE, Entries, Migration
-from services.control.moves.target import Estimate, choose, estimate, inspect
+from services.control.moves.target import Estimate, choose, estimate, inspect, retire
 from services.control.operations import CANCELLED, FAILED, RUNNING, WAITING, Operation, Operations
 from services.control.runner import Runner
 from services.control.sagas import FINALIZE, PROMOTE, Sagas
@@ -127,10 +127,16 @@ class Moves:
     async def rollback(self, id: str, *, actor: str = OPERATOR) -> Operation | None:
         """Takes a move back: one that goes on is given up, and of one that is done the data comes back, the new one too.
 
+        A return whose preflight was interrupted is given up as well: then the move before it is what is done.
+
         Raises:
             Conflict: there is none, it is finalized, or another process works on it.
         """
-        move = await self._given_up(id)
+        move, ended = await self._given_up(id)
+        if ended is not None and ended != move.operation:
+            # Its preflight has made the old place ready to be served from; again it is not.
+            await retire(self._placements, move)
+            return None
         if move.phase == FROZEN and move.tenant.placement == move.target:
             # Its process ended between the flip and the opening: what is new would be missing at the source.
             move = await self._entries.open(move)
@@ -165,18 +171,18 @@ class Moves:
         assert operation is not None
         return operation
 
-    async def _given_up(self, id: str) -> Migration:
-        """The app's last move, on which nobody works any more.
+    async def _given_up(self, id: str) -> tuple[Migration, str | None]:
+        """The app's last move, on which nobody works any more, and the operation that was ended for that.
 
         Raises:
             Conflict: there is none, or another process works on it.
         """
         move, tenant = await self._entries.read(id), await self._known(id)
+        operation, ended = await self._operations.latest(id, PROMOTE), None
         if move is None:
-            operation = await self._operations.latest(id, PROMOTE)
             if operation is not None and tenant.status != "ready":
                 raise Conflict(f"The app '{id}' is {tenant.status}")
-        else:
+        elif operation is None or not operation.is_active:
             operation = await self._operations.get(move.operation)
         if operation is not None and operation.state in (RUNNING, WAITING, FAILED):
             if operation.state == FAILED:
@@ -187,8 +193,9 @@ class Moves:
                 raise Conflict("Another process works on the move: stop it, or wait for some seconds")
             await self._register(held)
             await self._operations.end(held, CANCELLED, {})
+            ended = held.id
         # Whoever had worked on it may have come further since.
-        return await self._unfinished(id)
+        return await self._unfinished(id), ended
 
     async def _register(self, operation: Operation) -> None:
         """Has the catalogue know of a move that has ended in its preflight: what that has made is deleted by `finalize`."""

@@ -17,11 +17,11 @@ from pymongo.errors import OperationFailure
 from hooks.errors import Conflict
 from hooks.tenant import Placement, Tenant
 from services.audit import Audit
-from services.control.moves.copying import Pair
+from services.control.moves.copying import MARKS, Pair
 from services.control.moves.entry import COPYING, DONE, Entries, Migration
 from services.control.moves.switch import Switch
 from services.control.moves.tail import Tail, open_tail
-from services.control.moves.target import bring_about, estimate, inspect, missing_indexes
+from services.control.moves.target import bring_about, estimate, inspect, missing_indexes, retire
 from services.control.operations import Operations
 from services.control.sagas import FINALIZE, PROMOTE, Sagas, Step, Work
 from services.control.schemas import schemas_of
@@ -29,9 +29,8 @@ from services.control.snapshot import FROZEN
 from services.control.tenants import Tenants
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.database.schema import LISTING
-from services.placement import meta
-from services.placement.placements import SHARED, Placements
-from services.placement.shared import collections
+from services.placement.placements import Placements
+from services.placement.shared import collections, empty
 
 LAG = 1.0
 """Seconds of changes that may be still to come when the switch begins."""
@@ -139,9 +138,7 @@ class MoveSteps:
     async def _retain(self, work: Work) -> None:
         """The source is kept as it is until the move is finalized or taken back."""
         move = await self._current(work)
-        if move.source.model != SHARED:
-            async with self._placements.provider(move.source).administer(move.tenant, move.source) as handle:
-                await meta.mark(handle.raw, moved_at=datetime.now(UTC))
+        await retire(self._placements, move)
         self._tell(work, move.tenant, "app-moved", {"from": move.source.model, "to": move.target.model})
 
     async def _purge(self, work: Work) -> None:
@@ -150,6 +147,9 @@ class MoveSteps:
         move = await self._settled(work)
         left = move.source if move.phase == DONE else move.target
         purged = await self._placements.provider(left).deprovision(move.tenant, left)
+        async with self._placements.administer(move.tenant) as here:
+            # Of a move that was given up, whose process had made one and was killed before it could take it away.
+            await empty(here.raw[MARKS], move.tenant.id)
         await work.note(purged=purged)
 
     async def _prove(self, work: Work) -> None:

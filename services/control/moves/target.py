@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
 from hooks.errors import BadRequest, Conflict
 from hooks.tenant import Placement, Tenant
+from services.control.moves.entry import Migration
 from services.control.schemas import schemas_of
 from services.control.tenants import OWN_URI
 from services.database.faults import DRIVER_ERRORS, from_driver
@@ -110,6 +112,13 @@ async def bring_about(placements: Placements, tenant: Tenant, target: Placement)
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
     return placed
+
+
+async def retire(placements: Placements, move: Migration) -> None:
+    """Has the place that a tenant has left say so: nobody is to serve the tenant from there."""
+    if move.source.model != SHARED:
+        async with placements.provider(move.source).administer(move.tenant, move.source) as handle:
+            await meta.mark(handle.raw, moved_at=datetime.now(UTC))
 
 
 async def _bring_about(here: Any, there: Any, name: str) -> None:

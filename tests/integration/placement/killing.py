@@ -31,6 +31,7 @@ from pymongo import monitoring
 from services.control import operations, runner
 from services.control.moves.copying import Pair
 from services.control.moves.entry import Entries
+from services.control.moves.tail import Tail
 from services.control.sagas import Sagas, Step
 from services.control.secrets import Secrets
 
@@ -88,6 +89,8 @@ elif moment == "change":
     setattr(Entries, name, dying(getattr(Entries, name)))
 elif moment == "batch":
     Pair.copy = dying(Pair.copy)
+elif moment == "mark":
+    Tail._mark = dying(Tail._mark)
 elif moment == "secret" and name == "kept":
     Secrets.put = dying(Secrets.put)
 elif moment == "secret":

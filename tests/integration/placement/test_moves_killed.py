@@ -12,14 +12,28 @@ import pytest
 from hooks.errors import Conflict
 from hooks.tenant import Placement
 from server.main import Roost
+from services.control.moves.copying import MARKS
 from services.control.moves.entry import Entries
 from services.control.nodes import LAST_COMMAND
 from services.control.operations import SUCCEEDED
 from services.control.sagas import FINALIZE, PROMOTE
+from services.placement import meta
 from services.placement.placements import SHARED
 from tests.conftest import StartRoost
 from tests.integration.placement.killing import CHANGES, LEASE, env_of, go_on, killed, moments
-from tests.integration.placement.moving import BACK, THERE, TO, WAYS, Way, contents, ended, finalize, give_secret, move
+from tests.integration.placement.moving import (
+    BACK,
+    ON,
+    THERE,
+    TO,
+    WAYS,
+    Way,
+    contents,
+    ended,
+    finalize,
+    give_secret,
+    move,
+)
 from tests.integration.placement.traffic import Traffic
 from tests.integration.placement.watched import is_at, place_of, watched
 from tests.integration.rules.people import keep, tenant_of
@@ -122,6 +136,47 @@ async def test_a_killed_rollback_is_gone_on_with(roost: Roost, mongod: str, mome
         await is_at(roost, source)
         await finalize(roost, "moved")
         await apps.check(source)
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize(
+    ("moment", "way"), [("within:preflight", THERE), ("after:preflight", THERE), ("after:preflight", ON)], ids=str
+)
+async def test_a_rollback_killed_in_its_preflight_is_given_up(roost: Roost, mongod: str, moment: str, way: Way) -> None:
+    """The app stays where it has moved to, and can be brought back after all; its old place is not served from."""
+    await roost.backend.control.runner.stop()
+    await bring_to(roost, way.source)
+    source = await place_of(roost, "moved")
+    await move(roost, "moved", way.target)
+    place = await place_of(roost, "moved")
+    async with watched(roost, mongod, source) as apps:
+        await killed(roost, mongod, moment, "--rollback")
+        await go_on(roost, mongod, "--rollback")
+        await is_at(roost, place)
+        if source.model != SHARED:
+            tenant = await tenant_of(roost, "moved")
+            async with roost.backend.placements.provider(source).administer(tenant, source) as handle:
+                said = await meta.read(handle.raw)
+            assert said is not None
+            assert "moved_at" in said
+        await go_on(roost, mongod, "--rollback")
+        await is_at(roost, source)
+        await finalize(roost, "moved")
+        await apps.check(source)
+
+
+@pytest.mark.timeout(180)
+async def test_no_mark_is_left_by_a_killed_move_that_is_given_up(roost: Roost, mongod: str) -> None:
+    await roost.backend.control.runner.stop()
+    marks = roost.backend.deployment.client[roost.settings.database][MARKS]
+    await killed(roost, mongod, "mark:", *THERE.arguments)
+    assert await marks.count_documents({"app_id": "moved"}) == 1
+    await marks.insert_one({"_id": {"a": "third", "i": "1"}, "app_id": "third"})
+
+    await go_on(roost, mongod, "--rollback")
+    await finalize(roost, "moved")
+    counts = [await marks.count_documents({"app_id": app_id}) for app_id in ("moved", "third")]
+    assert counts == [0, 1], "another app's is its own"
 
 
 @pytest.mark.timeout(180)
