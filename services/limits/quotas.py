@@ -6,7 +6,9 @@ not use: at most a batch. Where the database cannot be asked and no unit is left
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,20 +30,38 @@ NAMES = ("calls", "writes")
 BATCH = 0.01
 """The part of a quota that a node counts ahead, at most `MOST_AHEAD` units."""
 MOST_AHEAD = 100
+REFUSED = 1.0
+"""Seconds for which calls are refused here, once a quota is used up, before it is asked whether there is some again."""
 
 
 class QuotaExceeded(Forbidden):
     """The quota of this app is used up."""
 
 
+@dataclass(slots=True)
+class _Ahead:
+    """What a node has of a quota."""
+
+    units: int = 0
+    """They are counted, and not used yet."""
+    empty_until: float = 0.0
+
+
 class Quotas:
     """Counts what tenants use."""
 
-    def __init__(self, store: QuotaStore, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+    def __init__(
+        self,
+        store: QuotaStore,
+        *,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._store = store
         self._now = now
-        self._ahead: Shelves[list[int]] = Shelves()
-        """By tenant, and name and period: the units that are counted and not used yet."""
+        self._clock = clock
+        self._ahead: Shelves[_Ahead] = Shelves()
+        """By tenant, and name and period."""
 
     async def use(self, tenant: Tenant, name: str) -> None:
         """Counts one unit, if the tenant has a quota of this name.
@@ -56,16 +76,18 @@ class Quotas:
         key = f"{name}:{period}:{limit}"
         ahead = self._ahead.get(tenant.id, key)
         if ahead is None:
-            ahead = [0]
+            ahead = _Ahead()
             self._ahead.put(tenant.id, key, ahead)
-        if not ahead[0]:
+        if not ahead.units and self._clock() >= ahead.empty_until:
             want = max(1, min(MOST_AHEAD, int(limit * BATCH)))
-            granted, used = await self._store.reserve(tenant.id, name, period, want, limit)
-            ahead[0] += granted
-            if not ahead[0]:
-                data = {"reason": "QuotaExceeded", "name": name, "limit": limit, "used": min(used, limit)}
-                raise QuotaExceeded(f"The app has used its {limit} {name} of this month", data=data)
-        ahead[0] -= 1
+            granted, _ = await self._store.reserve(tenant.id, name, period, want, limit)
+            ahead.units += granted
+            if not granted:
+                ahead.empty_until = self._clock() + REFUSED
+        if not ahead.units:
+            data = {"reason": "QuotaExceeded", "name": name, "limit": limit, "used": limit}
+            raise QuotaExceeded(f"The app has used its {limit} {name} of this month", data=data)
+        ahead.units -= 1
 
     async def show(self, tenant: Tenant) -> list[Record]:
         """What the tenant may use in this month, and has used; what nodes count ahead is in it."""
@@ -86,7 +108,7 @@ class Quotas:
         """Gives back what was counted ahead."""
         for app_id, key, ahead in self._ahead.all():
             name, period, _ = key.split(":")
-            units, ahead[0] = ahead[0], 0
+            units, ahead.units = ahead.units, 0
             if units:
                 try:
                     await self._store.give_back(app_id, name, period, units)

@@ -95,3 +95,26 @@ async def test_nobody_to_ask_is_a_no() -> None:
 
     with pytest.raises(Unavailable):
         await Quotas(Down(), now=lambda: MAY).use(tenant(writes=5), "writes")
+
+
+async def test_a_quota_that_is_used_up_costs_no_query(quota_store: MongoQuotaStore) -> None:
+    """RL-5: whoever goes on calling writes nothing; what another node gives back is found within a second."""
+    asked, now = 0, 0.0
+
+    class Counting(MongoQuotaStore):
+        async def reserve(self, *arguments: Any) -> tuple[int, int]:
+            nonlocal asked
+            asked += 1
+            return await quota_store.reserve(*arguments)
+
+    store = Counting(quota_store._deployment, database="unused")
+    quotas = Quotas(store, now=lambda: MAY, clock=lambda: now)
+    now = 1000.0
+    assert await use(quotas, tenant(writes=5), 6) == 5
+    before = asked
+    assert await use(quotas, tenant(writes=5), 500) == 0
+    assert asked == before
+    await quota_store.give_back("acme", "writes", quotas.period(), 1)
+    now += 1.1
+    assert await use(quotas, tenant(writes=5), 5) == 1
+    assert await use(quotas, tenant(writes=6), 5) == 1, "a quota that is raised counts at once"
