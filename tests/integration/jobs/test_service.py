@@ -42,6 +42,7 @@ async def test_administrators_see_cancel_and_retry_the_jobs_of_their_app(roost: 
             await allow(roost, app_id, name, "delete:jobs", "update:jobs", "read:jobs")
         id = await enqueue(roost, "acme", "note", run_at=datetime.now(UTC) + LATER)
         await reached(ada)
+        await reached(eve)
         page = await ada.call("find", "jobs", {"state": "scheduled"})
         assert [(job["_id"], job["name"]) for job in page["data"]] == [(id, "note")]
         assert CANARY not in str(page)
