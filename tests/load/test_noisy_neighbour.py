@@ -21,7 +21,7 @@ from tests.support.client import CallError, connect, outcome
 from tests.support.samples import percentile
 
 pytestmark = pytest.mark.load
-KINDS = ("calls", "events", "logins", "connections", "slow", "unlimited", "processor")
+KINDS = ("calls", "events", "logins", "connections", "slow", "unlimited", "processor", "bursts")
 APPS = """
 tenants:
   - id: loud
@@ -55,6 +55,7 @@ NOISY = {
     "slow": "slow",
     "unlimited": "unlimited",
     "processor": "quiet",
+    "bursts": "quiet",
 }
 HEAP = 4_000
 ROUNDS = 5 if FULL else 3
@@ -126,7 +127,8 @@ async def test_a_noisy_neighbour(served: Server, kind: str, capsys: pytest.Captu
     """N1: solo and beside the noise in turns; no error, and the p99 stays about what it is solo.
 
     `slow` may search a tenth of the time of one processor; `unlimited` asks for the same and may do whatever its share of the
-    database allows. `processor` says how much of that is not Roost's doing: nobody calls, and one processor is busy.
+    database allows. `processor` and `bursts` say how much of that is not Roost's doing: nobody calls, and
+    one processor is busy, always or for a tenth of the time.
     """
     alone: list[float] = []
     beside: list[float] = []
