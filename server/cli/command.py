@@ -29,11 +29,8 @@ Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embe
 
 
 @contextlib.asynccontextmanager
-async def assembled(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Roost]:
-    """A server with its plug-ins and its control plane that does not listen: for commands that do what services do.
-
-    `listeners` hear of every database command.
-    """
+async def loaded(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Roost]:
+    """A server with its plug-ins, over a database that is left as it is. `listeners` hear of every database command."""
     async with contextlib.AsyncExitStack() as stack:
         backend = await stack.enter_async_context(open_backend(settings, listeners))
         roost = Roost(backend, stack)
@@ -41,7 +38,14 @@ async def assembled(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncI
         for module in settings.modules:
             await configure(roost.app, module)
         compose(roost.app, backend)
-        await backend.found()
+        yield roost
+
+
+@contextlib.asynccontextmanager
+async def assembled(settings: Settings, listeners: Sequence[Any] = ()) -> AsyncIterator[Roost]:
+    """The same with its control plane: for commands that do what services do."""
+    async with loaded(settings, listeners) as roost:
+        await roost.backend.found()
         yield roost
 
 

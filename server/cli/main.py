@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 
 from hooks.tenant import TENANT_ID
-from server.backend import StartError, open_backend
+from server.backend import StartError
 from server.cli.adoption import tenants
-from server.cli.command import Data, assembled, run, tenant_of
+from server.cli.command import Data, assembled, loaded, run, tenant_of
 from server.cli.keys import keys
 from server.cli.migrate import migrate
 from server.cli.secrets import secrets
@@ -96,7 +96,9 @@ async def _serve(settings: Settings, file: Path | None) -> None:
 
 async def _check(settings: Settings, file: Path | None, app: str | None) -> None:
     declared = declaration.read(file) if file is not None else None
-    async with open_backend(settings) as backend:
+    async with loaded(settings) as roost:
+        backend = roost.backend
+        backend.check_placement()
         services = {tenant.id: tenant.services for tenant in declared.tenants} if declared is not None else {}
         if app is not None:
             services[app] = dict((await tenant_of(backend, app)).services)

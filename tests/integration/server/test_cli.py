@@ -86,6 +86,12 @@ async def test_a_file_with_mistakes_is_reported_whole_and_not_applied(env: dict[
     assert (await run("tenants", "list", env=env)).out == ""
 
 
+async def test_check_refuses_a_placement_as_the_start_does(env: dict[str, str]) -> None:
+    ended = await run("check", env={**env, "ROOST_PLACEMENT": "nowhere"})
+    assert ended.code == 1
+    assert ended.err == "ROOST_PLACEMENT: There is no isolation model 'nowhere': there are shared, database, cluster\n"
+
+
 async def test_check_says_that_all_is_well_and_what_nobody_can_call(env: dict[str, str], tmp_path: Path) -> None:
     assert (await run("check", env=env)).out == "All is well: MongoDB answers, 0 tenants.\n"
     file = tmp_path / "apps.yaml"
