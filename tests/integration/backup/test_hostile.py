@@ -18,9 +18,12 @@ from services.control.backup import backup as module
 from services.control.backup.anonymise import Anonymiser, check_rules
 from services.control.backup.archive import Batch, BrokenArchive, read_batches, write_batch
 from services.control.backup.backup import Backup
+from services.control.moves.moves import Destination
+from services.control.operations import SUCCEEDED
 from services.declaration import DeclarationError
 from services.users import KEY
 from tests.conftest import StartRoost
+from tests.integration.placement.moving import ended
 from tests.integration.server.command import environment, run
 from tests.support.client import connect
 
@@ -169,6 +172,33 @@ async def test_an_export_of_an_app_that_goes_meanwhile_has_no_end(
         with pytest.raises(Conflict, match="deleted"):
             await backup.export("acme", file, silent)
     assert not any(batch.head.get("end") for batch in read_batches(file))
+
+
+async def test_an_export_of_an_app_that_is_moved_meanwhile_has_no_end(
+    served: Roost, backup: Backup, tmp_path: Path
+) -> None:
+    """What it had read of the old place, and what was left there, are not the app any more."""
+    file, moves = tmp_path / "acme.roost", served.backend.moves
+    read, there = module._batches, Destination("database")
+
+    async def slow(collection: Any, app_id: str, after: Any) -> Any:
+        if collection.name == "notes":
+            assert (await ended(served, await moves.promote("acme", there))).state == SUCCEEDED
+            assert (await ended(served, await moves.finalize("acme", now=True))).state == SUCCEEDED
+        async for batch in read(collection, app_id, after):
+            yield batch
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(module, "_batches", slow)
+        with pytest.raises(Conflict, match="moved"):
+            await backup.export("acme", file, silent)
+    kept = list(read_batches(file))
+    assert not any(batch.head.get("end") for batch in kept)
+    assert not any(batch.head.get("collection") == "notes" for batch in kept), "they were read where they are no more"
+    again = tmp_path / "again.roost"
+    await backup.export("acme", again, silent)
+    notes = [batch for batch in read_batches(again) if batch.head.get("collection") == "notes"]
+    assert sum(len(batch.documents) for batch in notes) == 30
 
 
 async def test_nothing_is_imported_into_an_app_that_is_deleted_meanwhile(
