@@ -14,7 +14,7 @@ from server.cli.configuration import tenants
 from server.settings import Settings
 from services.control.moves.moves import HEAVY, Destination, Moves
 from services.control.operations import SUCCEEDED, Operation
-from services.control.tenants import OWN_URI
+from services.control.places import OWN_URI
 
 __all__ = ["tenants"]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,8 +11,9 @@ import structlog
 from pymongo import IndexModel
 
 from hooks.errors import BadRequest, Conflict, NotFound
-from hooks.tenant import RESERVED_IDS, TENANT_ID, Placement, Tenant
+from hooks.tenant import RESERVED_IDS, TENANT_ID, Tenant
 from services.control import public_keys
+from services.control.places import OWN_URI, own_uri, place
 from services.control.schemas import OWN_COLLECTIONS, schemas_of
 from services.control.snapshot import to_tenant
 from services.control.words import refill
@@ -25,7 +25,7 @@ from services.declaration import (
     ServiceDeclaration,
     TenantDeclaration,
 )
-from services.placement.dedicated import Credentials, fresh_name
+from services.placement.dedicated import Credentials
 from services.placement.placements import SHARED, Placements
 from services.placement.shared import SharedProvider
 from services.placement.writes import Writes
@@ -55,8 +55,6 @@ LookAt = Callable[[str, int], Awaitable[None]]
 """Has a tenant, as of an epoch, compared with the control plane."""
 TOMBSTONES = "tombstones"
 """Ids of deleted tenants, which are never used again."""
-OWN_URI = "mongodb"
-"""The name of the secret that holds the connection string of a tenant's own cluster."""
 _UNPREPARED = ("provisioning", "failed")
 """The states in which a tenant's database may not be there yet."""
 
@@ -192,7 +190,7 @@ class Tenants:
         new = [
             one for one in declaration.tenants if (stored[one.id] or {"status": "failed"}).get("status") in _UNPREPARED
         ]
-        uris = {declared.id: _own_uri(declared) for declared in new}
+        uris = {declared.id: own_uri(declared.id, declared.placement) for declared in new}
         changes = await self._deployment.transaction(write_all)
         for id, uri in uris.items():
             if uri is not None and self.credentials is not None:
@@ -323,7 +321,7 @@ class Tenants:
         if not found:
             fresh = {"_id": declared.id, "status": "provisioning", "epoch": 1, **wanted}
             fresh["public_keys"] = [public_keys.fresh()]
-            fresh["placement"] = asdict(self._placement(declared))
+            fresh["placement"] = asdict(place(declared, self._database))
             fresh |= {"created_by": creator, "created_at": now, "updated_at": now, "status_changed_at": now}
             await entries.insert([fresh])
             return Change(declared.id, "created")
@@ -353,14 +351,6 @@ class Tenants:
         except DRIVER_ERRORS as error:
             raise from_driver(error) from error
 
-    def _placement(self, declared: TenantDeclaration) -> Placement:
-        """Where a new tenant's data will be."""
-        wanted = declared.placement
-        if wanted is None or wanted.model == SHARED:
-            return Placement(database=self._database, region=declared.region)
-        ref = None if wanted.uri_env is None else OWN_URI
-        return Placement(wanted.model, wanted.cluster, fresh_name(declared.id), ref, declared.region)
-
     async def _stored(self, id: str) -> Document | None:
         try:
             found: Document | None = await self._documents.find_one({"_id": id}, max_time_ms=2000)
@@ -371,18 +361,3 @@ class Tenants:
     @property
     def _documents(self) -> Any:
         return self._deployment.client[self._control][COLLECTION]
-
-
-def _own_uri(declared: TenantDeclaration) -> str | None:
-    """The connection string in the environment variable that a declaration names.
-
-    Raises:
-        BadRequest: it is not there.
-    """
-    name = None if declared.placement is None else declared.placement.uri_env
-    if name is None:
-        return None
-    uri = os.environ.get(name)
-    if not uri:
-        raise BadRequest(f"{name} is not set: it holds the connection string of '{declared.id}'")
-    return uri

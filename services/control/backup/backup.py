@@ -30,6 +30,7 @@ from services.control.backup.archive import (
     write_batch,
 )
 from services.control.lifecycle import Lifecycle
+from services.control.places import check_place
 from services.control.tenants import COLLECTION as TENANTS
 from services.control.tenants import Tenants, control_database
 from services.database.deployment import Deployment
@@ -118,8 +119,8 @@ class Backup:
 
         Raises:
             BrokenArchive: the file is none, is damaged, or has documents of another tenant than it says; the new tenant stays
-                as far as it came, suspended. Conflict: the tenant exists; with `resume`, it is not of this archive; or it was
-                moved or deleted meanwhile.
+                as far as it came, suspended. Conflict: the tenant exists; with `resume`, it is not of this archive, or is
+                elsewhere than at `placement`; or it was moved or deleted meanwhile.
         """
         batches = read_batches(file)
         head = await asyncio.to_thread(read_head, batches)
@@ -188,20 +189,16 @@ class Backup:
         return count
 
     async def _make(
-        self,
-        app_id: str,
-        declared: Mapping[str, Any],
-        mark: str,
-        placement: PlacementDeclaration | None,
-        *,
-        resume: bool,
+        self, app_id: str, declared: Mapping[str, Any], mark: str, place: PlacementDeclaration | None, *, resume: bool
     ) -> None:
         existing = await self._tenants.get(app_id)
         if existing is None:
-            await self._create(app_id, declared, placement)
+            await self._create(app_id, declared, place)
             await self._mark(app_id, mark)
         elif not resume or await self._marked(app_id) != mark:
             raise Conflict(f"The tenant '{app_id}' exists already")
+        elif place is not None:
+            await check_place(existing, place, self._tenants.credentials)
         # A database of its own may take long to make.
         await self._lifecycle.made(app_id, PATIENCE)
         if (await self._tenant(app_id)).status != "suspended":

@@ -12,10 +12,11 @@ from hooks.tenant import SERVING, Placement, Tenant
 from services.control.moves.entry import COPYING, DONE, Entries, Migration
 from services.control.moves.target import Estimate, choose, estimate, inspect, retire
 from services.control.operations import CANCELLED, FAILED, RUNNING, WAITING, Operation, Operations
+from services.control.places import OWN_URI
 from services.control.runner import Runner
 from services.control.sagas import FINALIZE, PROMOTE, Sagas
 from services.control.snapshot import FROZEN
-from services.control.tenants import OWN_URI, Tenants
+from services.control.tenants import Tenants
 from services.placement.placements import SHARED, Placements
 
 RETENTION = timedelta(hours=24)

@@ -10,8 +10,8 @@ from typing import Any
 from hooks.errors import BadRequest, Conflict
 from hooks.tenant import Placement, Tenant
 from services.control.moves.entry import Migration
+from services.control.places import OWN_URI
 from services.control.schemas import schemas_of
-from services.control.tenants import OWN_URI
 from services.database.faults import DRIVER_ERRORS, from_driver
 from services.placement import meta
 from services.placement.dedicated import DEFAULT, fresh_name

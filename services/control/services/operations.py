@@ -14,11 +14,11 @@ from services.control.lifecycle import Actor, Lifecycle
 from services.control.listing import Field, moment, parse, text
 from services.control.moves.moves import Destination, Moves
 from services.control.operations import Operation, Operations
+from services.control.places import OWN_URI
 from services.control.sagas import DELETE, FINALIZE, PROMOTE, PROVISION, RESUME, SUSPEND
 from services.control.services.tenants import DELETE as DELETE_TENANTS
 from services.control.services.tenants import READ as READ_TENANTS
 from services.control.services.tenants import UPDATE as UPDATE_TENANTS
-from services.control.tenants import OWN_URI
 from services.placement.dedicated import DEFAULT
 from services.registration import HooksByKind
 

@@ -9,8 +9,8 @@ import pytest
 from server import applying
 from services.control import lifecycle
 from services.control.operations import SUCCEEDED, WAITING
+from services.control.places import OWN_URI
 from services.control.sagas import PROVISION
-from services.control.tenants import OWN_URI
 from tests.conftest import StartRoost
 from tests.support.client import CallError, outcome, rest
 from tests.support.placed import CLUSTERS
