@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import pytest
@@ -13,48 +11,8 @@ from services.bus import redis as module
 from services.bus.envelope import Envelope
 from services.bus.redis import RedisBus
 from tests.support.client import until
+from tests.support.line import line
 from tests.support.redis import redis_server
-
-
-class Line:
-    """A way to Redis. When it is cut, the connections that are there stay open and carry nothing; new ones work."""
-
-    def __init__(self, port: int) -> None:
-        self._port = port
-        self._ways: list[asyncio.Task[None]] = []
-        self._writers: list[asyncio.StreamWriter] = []
-        self.made = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.made += 1
-        up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        self._writers += [writer, up_writer]
-        self._ways += [asyncio.create_task(_carry(reader, up_writer)), asyncio.create_task(_carry(up_reader, writer))]
-
-    def cut(self) -> None:
-        for way in self._ways:
-            way.cancel()
-
-    def close(self) -> None:
-        self.cut()
-        for writer in self._writers:
-            writer.close()
-
-
-async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    while data := await reader.read(65536):
-        writer.write(data)
-        await writer.drain()
-    writer.close()
-
-
-@asynccontextmanager
-async def line(port: int) -> AsyncIterator[tuple[Line, str]]:
-    """A line, and its address."""
-    made = Line(port)
-    async with await asyncio.start_server(made.serve, "127.0.0.1", 0) as server:
-        yield made, f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        made.close()
 
 
 def event(n: int) -> Envelope:
@@ -70,7 +28,7 @@ async def test_a_silent_connection_is_left_for_a_new_one(monkeypatch: pytest.Mon
 
     with redis_server() as url:
         async with line(urlsplit(url).port or 0) as (way, address):
-            here, there = RedisBus(url, database="t"), RedisBus(address, database="t")
+            here, there = RedisBus(url, database="t"), RedisBus(f"redis://{address}", database="t")
             await here.start(hear)
             await there.start(hear)
             try:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 import pytest
 
 from server import applying
 from services.control import lifecycle
-from services.control.operations import SUCCEEDED, WAITING
+from services.control.operations import RUNNING, SUCCEEDED, WAITING
 from services.control.places import OWN_URI
 from services.control.sagas import PROVISION
 from tests.conftest import StartRoost
 from tests.support.client import CallError, outcome, rest
+from tests.support.line import line
 from tests.support.placed import CLUSTERS
 
 pytestmark = pytest.mark.shared_only("names the places of its apps")
@@ -57,3 +59,38 @@ async def test_a_cluster_that_cannot_be_reached_holds_up_no_start_and_no_other_a
     making = roost.backend.control.lifecycle
     again = await making.settle((await making.retry("lost", PROVISION)).id)
     assert (again.id, again.state) == (operation.id, SUCCEEDED)
+
+
+@pytest.mark.parametrize("is_silent", [True, False], ids=["silent", "slow"])
+async def test_a_start_waits_for_a_cluster_that_takes_its_time_no_longer_than_it_says(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch, *, is_silent: bool
+) -> None:
+    """What has taken the connection and says nothing yet, or little, can be told from one that works by the clock alone."""
+    monkeypatch.setattr(applying, "MAKING", 1.0)
+    clock = asyncio.get_running_loop().time
+    async with line(urlsplit(CLUSTERS.uri("own")).port or 0) as (way, address):
+        monkeypatch.setenv(
+            "LOST_URI",
+            f"mongodb://{address}/?directConnection=true&serverSelectionTimeoutMS=60000&connectTimeoutMS=60000",
+        )
+        if is_silent:
+            way.hold()
+        else:
+            way.delay = 0.2
+        began = clock()
+        async with asyncio.timeout(10):
+            roost = await roosts(LOST)
+        assert clock() - began >= applying.MAKING
+        for n in range(4):
+            async with rest(roost, f"own-{n}") as client:
+                await client.call("create", "notes", {"text": "at once"})
+        operation = await roost.backend.control.operations.latest("lost", PROVISION)
+        assert operation is not None
+        assert operation.state == RUNNING, "it goes on"
+
+        way.release()
+        way.delay = 0.0
+        assert (await roost.backend.control.lifecycle.settle(operation.id, 30)).state == SUCCEEDED
+        async with rest(roost, "lost") as client:
+            await client.call("create", "notes", {"text": "after all"})
+        await roost.drop()
