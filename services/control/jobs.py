@@ -44,6 +44,11 @@ class MongoJobStore:
             IndexModel([("expires_at", 1)], name="ended", expireAfterSeconds=0),
         )
 
+    async def now(self) -> datetime:
+        answer = await _told(self._deployment.client.admin.command("hello"))
+        now: datetime = answer["localTime"].replace(tzinfo=UTC)
+        return now
+
     async def insert(self, document: Document) -> bool:
         document.setdefault("_id", uuid.uuid4().hex)
         try:
@@ -59,8 +64,7 @@ class MongoJobStore:
         return int(await _told(self._jobs.count_documents(chosen, limit=most, maxTimeMS=BOUND)))
 
     async def wake(self) -> None:
-        now = datetime.now(UTC)
-        due = {"state": State.SCHEDULED, "run_at": {"$lte": now}}
+        due = {"state": State.SCHEDULED, "$expr": {"$lte": ["$run_at", "$$NOW"]}}
         await _told(self._jobs.update_many(due, {"$set": {"state": State.WAITING}}))
         lost = {"state": State.RUNNING, "$expr": {"$lt": ["$lease_until", "$$NOW"]}}
         freed = {"$set": {"state": State.WAITING}, "$unset": {"token": "", "node": "", "lease_until": ""}}
@@ -136,6 +140,9 @@ class MongoJobStore:
         )
         tick: datetime = found["tick"]
         return tick
+
+    async def set_back(self, schedule: str, last: datetime, now: datetime) -> None:
+        await _told(self._schedules.update_one({"_id": schedule, "tick": last}, {"$set": {"tick": now}}))
 
     async def ticked(self, schedule: str, tick: datetime) -> None:
         await _told(self._schedules.update_one({"_id": schedule, "tick": {"$lt": tick}}, {"$set": {"tick": tick}}))

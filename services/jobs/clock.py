@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextvars import Context
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 import structlog
 
@@ -19,19 +19,21 @@ log = structlog.get_logger()
 
 LONGEST_SLEEP = 30.0
 """Seconds after which the time is looked at again: clocks are set, and machines sleep."""
+LEEWAY = timedelta(minutes=10)
+"""By how much the clocks of two databases that follow each other may differ: a last tick beyond it comes from a wrong one."""
 
 Tenants = Callable[[], AsyncIterator[Tenant]]
 
 
 class Clock:
-    """Sees to the schedules of `jobs`. A tick that no node was there for is made up for once, the latest one only."""
+    """Sees to the schedules of `jobs`, by the database's time, which all nodes share.
 
-    def __init__(
-        self, jobs: Jobs, tenants: Tenants, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    ) -> None:
+    A tick that no node was there for is made up for once, the latest one only.
+    """
+
+    def __init__(self, jobs: Jobs, tenants: Tenants) -> None:
         self._jobs = jobs
         self._tenants = tenants
-        self._now = now
         self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -43,14 +45,18 @@ class Clock:
         if self._task is not None:
             await end(self._task)
 
-    async def see_to(self, schedule: Schedule) -> datetime:
+    async def see_to(self, schedule: Schedule, now: datetime) -> datetime:
         """Makes the jobs of the latest tick that has come and was not seen to; the tick that comes next.
 
         Raises:
             FeathersError: the database cannot be asked; the tick is seen to later.
         """
-        now = self._now()
         last = await self._jobs.store.last_tick(schedule.name, now)
+        if last > now + LEEWAY:
+            # The schedule would be silent until then.
+            log.warning("jobs: a schedule was ahead of its time", schedule=schedule.name, by=str(last - now))
+            await self._jobs.store.set_back(schedule.name, last, now)
+            last = now
         tick = schedule.after(last)
         if tick > now:
             return tick
@@ -71,18 +77,27 @@ class Clock:
             await self._jobs.add(tenant, {**document, "key": schedule.name})
 
     async def _run(self) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            wait = LONGEST_SLEEP
-            for schedule in [*self._jobs.schedules.values()]:
-                try:
-                    coming = await self.see_to(schedule)
-                except Exception as error:
-                    # Whatever it is: without this task no schedule of any app would ever come again.
-                    log.warning("jobs: a tick waits", schedule=schedule.name, error=type(error).__name__)
-                    wait = min(wait, 1.0)
-                else:
-                    wait = min(wait, max(0.0, (coming - self._now()).total_seconds()))
-            await asyncio.sleep(max(wait, 0.01))
+            began, wait = clock(), LONGEST_SLEEP
+            try:
+                now = await self._jobs.store.now()
+            except Exception as error:
+                log.warning("jobs: the time is not known", error=type(error).__name__)
+                wait = 1.0
+            else:
+                for schedule in [*self._jobs.schedules.values()]:
+                    wait = min(wait, await self._seconds_until_next(schedule, now))
+            await asyncio.sleep(max(began + wait - clock(), 0.01))
+
+    async def _seconds_until_next(self, schedule: Schedule, now: datetime) -> float:
+        """Sees to a schedule; in how many seconds it has to be looked at again."""
+        try:
+            return (await self.see_to(schedule, now) - now).total_seconds()
+        except Exception as error:
+            # Whatever it is: without this task no schedule of any app would ever come again.
+            log.warning("jobs: a tick waits", schedule=schedule.name, error=type(error).__name__)
+            return 1.0
 
 
 def _place(app_id: str, schedule: str) -> float:

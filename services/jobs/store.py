@@ -13,8 +13,12 @@ from services.store import Document
 class JobStore(Protocol):
     """Jobs of all tenants. Every call is bounded in time and raises our errors: Unavailable when nobody can be asked.
 
-    Leases are given by the database's clock: nodes whose clocks differ do not take each other's jobs away.
+    Leases and ticks go by the database's clock: nodes whose clocks differ do not take each other's jobs away.
     """
+
+    async def now(self) -> datetime:
+        """The time by the database's clock."""
+        ...
 
     async def insert(self, document: Document) -> bool:
         """Keeps a new job; False when there is one with its id."""
@@ -64,6 +68,10 @@ class JobStore(Protocol):
 
     async def last_tick(self, schedule: str, now: datetime) -> datetime:
         """The last tick of a schedule that was seen to; a schedule that is new begins now."""
+        ...
+
+    async def set_back(self, schedule: str, last: datetime, now: datetime) -> None:
+        """Has a schedule whose last tick is still `last`, in the future, begin again now."""
         ...
 
     async def ticked(self, schedule: str, tick: datetime) -> None:
