@@ -86,7 +86,7 @@ class People:
         self._isolation = isolation
         self._secrets = backend.secrets
         self._tenants, self._control = tenants, settings.control_plane
-        self.passwords = Passwords()
+        self.passwords = Passwords(idle=settings.idle_hashing)
         self.attempts = Attempts(per_name=settings.name_failures, per_address=settings.address_failures)
         self.ledger = Ledger(isolation, connections)
         self.api_keys = ApiKeys(isolation, connections)

@@ -142,6 +142,10 @@ class Settings(BaseSettings):
     )
     max_connections: int = Field(20_000, ge=1, le=1_000_000, description="Sockets of this process; more are refused.")
     token_lifetime: int = Field(86_400, ge=10, le=31_536_000, description="Seconds for which an access token is valid.")
+    idle_hashing: bool = Field(
+        True,
+        description="Hash passwords in processes that run when nobody else wants a processor (on Linux); else in threads.",
+    )
     smtp_url: SecretStr | None = Field(
         None,
         description="SMTP server for mails to users: smtps://user:password@host:465, or smtp://host:587 for STARTTLS. "

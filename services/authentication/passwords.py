@@ -1,4 +1,4 @@
-"""Passwords: argon2id in a few threads of their own, with a bounded queue before them."""
+"""Passwords: argon2id beside the event loop, with a bounded queue before it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 from passlib.hash import argon2
 
 from hooks.errors import BadRequest, TooManyRequests
+from services.authentication.idle_hasher import SUPPORTED, Hashes, IdleHasher
 
 SHORTEST = 8
 LONGEST = 128
@@ -39,17 +40,22 @@ class Passwords:
         parallelism: int = 1,
         workers: int | None = None,
         most_waiting: int = 200,
+        idle: bool = False,
     ) -> None:
         """`memory_kib` and `rounds` are what a hash costs, `MEMORY_KIB` and `ROUNDS` if not given; `workers` are threads,
         if not given one per core but that of the event loop: with more of them others' calls wait for a core; `most_waiting`
-        calls may wait for one.
+        calls may wait for one. With `idle` each thread has a process that hashes for it when nobody else wants a processor.
         """
         memory_kib, rounds = memory_kib or MEMORY_KIB, rounds or ROUNDS
+        self._cost = {"memory_kib": memory_kib, "rounds": rounds, "parallelism": parallelism}
         self._argon2: Any = argon2.using(type="ID", memory_cost=memory_kib, rounds=rounds, parallelism=parallelism)
         workers = workers or max(1, (os.cpu_count() or 1) - 1)
         self._most = workers + most_waiting
         self._pending = 0
-        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=_stand_back)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="password", initializer=self._begin)
+        self._idle = idle and SUPPORTED
+        self._idle_hashers: list[IdleHasher] = []
+        self._of_thread = threading.local()
         # What nobody's password hashes to: to try one against it costs as much as any other, and to make it costs nothing.
         self._nothing: str = self._argon2(
             rounds=rounds, salt=secrets.token_bytes(_SALT), checksum=secrets.token_bytes(_CHECKSUM)
@@ -63,7 +69,7 @@ class Passwords:
             TooManyRequests: too many others wait.
         """
         accepted = check_password(password)
-        hashed: str = await self._run(lambda: self._argon2.hash(accepted))
+        hashed: str = await self._run(lambda: self._hashes().hash(accepted))
         return hashed
 
     async def verify(self, password: str, hashed: str) -> bool:
@@ -86,15 +92,29 @@ class Passwords:
         await self.verify(password, self._nothing)
 
     def close(self) -> None:
-        """Ends the threads; calls that still wait are cancelled."""
+        """Ends the threads and their processes; calls that still wait are cancelled."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+        for hasher in self._idle_hashers:
+            hasher.close()
+
+    def _begin(self) -> None:
+        """Lets this thread have what the event loop leaves of the processor; on Linux a priority is a thread's own."""
+        if sys.platform == "linux":
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
+        if self._idle:
+            self._of_thread.hashes = IdleHasher(self._argon2, **self._cost)
+            self._idle_hashers.append(self._of_thread.hashes)
+
+    def _hashes(self) -> Hashes:
+        hashes: Hashes = getattr(self._of_thread, "hashes", self._argon2)
+        return hashes
 
     def _matches(self, password: str, hashed: str) -> bool:
         try:
-            return bool(self._argon2.verify(password, hashed))
+            return self._hashes().verify(password, hashed)
         except ValueError:
             # A hash with the right prefix and nothing sensible behind it.
-            return bool(self._argon2.verify("", self._nothing))
+            return self._hashes().verify("", self._nothing)
 
     async def _run(self, work: Callable[[], _Result]) -> _Result:
         if self._pending >= self._most:
@@ -119,12 +139,6 @@ def check_password(password: object) -> str:
     if not _is_possible(password):
         raise BadRequest("The password contains characters that are not allowed")
     return password
-
-
-def _stand_back() -> None:
-    """Lets this thread have what the event loop leaves of the processor; on Linux a priority is a thread's own."""
-    if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 10)
 
 
 def _is_possible(password: str) -> bool:

@@ -82,7 +82,11 @@ class Noise:
         await self.over_sockets(lambda client: outcome(client, "create", "authentication", data), 2, 0.4)
 
     async def slow(self) -> None:
-        """About 50 queries a second that look at everything, of which the limit admits about five."""
+        """About ten queries a second that look at everything, of which the limit admits about one."""
+        await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 1, 0.8)
+
+    async def slower(self) -> None:
+        """About 50 of them, of which the limit admits about five."""
         await self.over_sockets(lambda client: outcome(client, "find", "heap", SLOW), 4, 0.64)
 
     async def unlimited(self) -> None:

@@ -21,7 +21,7 @@ from tests.support.client import CallError, connect, outcome
 from tests.support.samples import percentile
 
 pytestmark = pytest.mark.load
-KINDS = ("calls", "events", "logins", "connections", "slow", "unlimited", "processor", "bursts")
+KINDS = ("calls", "events", "logins", "connections", "slow", "slower", "unlimited", "processor", "bursts")
 APPS = """
 tenants:
   - id: loud
@@ -35,6 +35,10 @@ tenants:
       notes: {rules: {default: public}}
       loud: {rules: {default: public}}
   - id: slow
+    limits: {rates: {search: {tenant: {limit: 20, seconds: 1}}}}
+    services:
+      heap: {rules: {default: public}}
+  - id: slower
     limits: {rates: {search: {tenant: {limit: 100, seconds: 1}}}}
     services:
       heap: {rules: {default: public}}
@@ -53,6 +57,7 @@ NOISY = {
     "logins": "loud",
     "connections": "few",
     "slow": "slow",
+    "slower": "slower",
     "unlimited": "unlimited",
     "processor": "quiet",
     "bursts": "quiet",
@@ -67,14 +72,14 @@ ALLOWED = 0.01
 
 @pytest.fixture
 async def served(mongod: str, tmp_path: Path) -> AsyncIterator[Server]:
-    """A server of its own process, and a heap of records in the app `slow`."""
+    """A server of its own process, and a heap of records in the apps that search."""
     file, database = tmp_path / "apps.yaml", f"t{secrets.token_hex(6)}"
     file.write_text(APPS)
     env = environment(
         mongod, database, ROOST_DATA=str(tmp_path), ROOST_LOG_LEVEL="error", ROOST_ADDRESS_FAILURES="1000000"
     )
     async with serving("--apply", file, env=env) as server, AsyncMongoClient[dict[str, object]](mongod) as client:
-        for app in ("slow", "unlimited"):
+        for app in ("slow", "slower", "unlimited"):
             heap: list[dict[str, object]] = [
                 {"_id": {"a": app, "i": str(n)}, "app_id": app, "text": f"t{n}", "n": n} for n in range(HEAP)
             ]
@@ -126,8 +131,8 @@ async def listen(server: Server, seconds: float) -> tuple[list[float], list[Call
 async def test_a_noisy_neighbour(served: Server, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """N1: solo and beside the noise in turns; no error, and the p99 stays about what it is solo.
 
-    `slow` may search a tenth of the time of one processor; `unlimited` asks for the same and may do whatever its share of the
-    database allows. `processor` and `bursts` say how much of that is not Roost's doing: nobody calls, and
+    `slow` may search a fiftieth of the time of one processor, `slower` a tenth; `unlimited` asks for as much and more, and may do
+    whatever its share of the database allows. `processor` and `bursts` say how much of that is not Roost's doing: nobody calls, and
     one processor is busy, always or for a tenth of the time.
     """
     alone: list[float] = []

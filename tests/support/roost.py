@@ -58,6 +58,8 @@ def settings_for(uri: str, **settings: Any) -> Settings:
         "master_key": SecretStr(MASTER_KEY),
         "data": pathlib.Path(tempfile.gettempdir()) / f"roost-{database}",
         "admin_password": SecretStr(ADMIN[1]),
+        # A process for each server of a test would cost more than what is hashed in it.
+        "idle_hashing": False,
         "log_level": "warning",
         **settings,
     }
