@@ -131,9 +131,9 @@ async def listen(server: Server, seconds: float) -> tuple[list[float], list[Call
 async def test_a_noisy_neighbour(served: Server, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     """N1: solo and beside the noise in turns; no error, and the p99 stays about what it is solo.
 
-    `slow` may search a fiftieth of the time of one processor, `slower` a tenth; `unlimited` asks for as much and more, and may do
-    whatever its share of the database allows. `processor` and `bursts` say how much of that is not Roost's doing: nobody calls, and
-    one processor is busy, always or for a tenth of the time.
+    `slow` may search for a fiftieth of the time of one processor, `slower` for a tenth; `unlimited` as much as its share of
+    the database admits. `processor` and `bursts` say how much of that is not Roost's doing: nobody calls, and one processor is
+    busy, always or for a tenth of the time.
     """
     alone: list[float] = []
     beside: list[float] = []
