@@ -27,6 +27,8 @@ PAUSE = 10.0
 """Seconds after the end of a process before the next one is started."""
 _LONGEST = 4096
 """Bytes of a question or an answer, at most: so many go through a pipe in one piece."""
+_ENVIRONMENT = ("PATH", "PYTHONHOME", "PYTHONPATH", "LD_LIBRARY_PATH")
+"""What the process needs of the server's environment, which has keys and addresses of databases."""
 
 log = structlog.get_logger()
 
@@ -102,7 +104,7 @@ class IdleHasher:
     def _start(self) -> subprocess.Popen[bytes] | None:
         if self._is_closed or time.monotonic() < self._not_before:
             return None
-        own = {name: value for name, value in os.environ.items() if not name.startswith("ROOST_")}
+        own = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         self._process = subprocess.Popen(
             self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, env=own
         )

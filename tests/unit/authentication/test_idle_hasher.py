@@ -89,14 +89,15 @@ def test_no_hash_is_refused_as_here(hasher: Told) -> None:
     assert hasher.hash(GOOD)
 
 
-def test_the_process_has_the_lowest_priority_and_no_settings(hasher: Told, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_process_has_the_lowest_priority_and_no_secrets(hasher: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     assert os.sched_getscheduler(hasher.process.pid) == os.SCHED_IDLE
     hasher.close()
     monkeypatch.setenv("ROOST_MASTER_KEY", "secret")
+    monkeypatch.setenv("URI_OF_A_CLUSTER", "secret")
     other = Told(Here(), **COST)
     other.hash(GOOD)
     try:
-        assert b"ROOST_" not in Path(f"/proc/{other.process.pid}/environ").read_bytes()
+        assert b"secret" not in Path(f"/proc/{other.process.pid}/environ").read_bytes()
     finally:
         other.close()
 
