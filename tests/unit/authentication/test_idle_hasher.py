@@ -155,8 +155,12 @@ def test_closing_ends_the_process_and_whoever_waits_for_it(hasher: Told, here: H
     waiting.join(30)
     assert here.verify(GOOD, answers[0])
     assert process.returncode == -signal.SIGKILL
-    assert hasher.hash(GOOD)
-    assert hasher._process is None, "it is not started again"
+
+
+def test_a_closed_one_goes_on_without_a_process(hasher: Told, here: Here) -> None:
+    hasher.close()
+    assert here.verify(GOOD, hasher.hash(GOOD))
+    assert hasher._process is None
 
 
 def test_the_process_ends_with_whoever_asked(tmp_path: Path) -> None:
