@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from typing import Protocol
 
 from hooks.context import HookContext, Params
@@ -18,17 +17,17 @@ class Limiter(Protocol):
     """Counts calls by kind, and by whom they come from."""
 
     def admit(
-        self, tenant: Tenant, kind: str, subjects: Iterable[tuple[str, str]], *, cost: int = 1
+        self, tenant: Tenant, costs: Mapping[str, int], subjects: Collection[tuple[str, str]]
     ) -> Awaitable[None] | None:
-        """Counts a call, at once or when what it returns was awaited; raises TooManyRequests."""
+        """Counts a call as so many of each kind, at once or when what it returns was awaited; raises TooManyRequests."""
         ...
 
 
 class Counter(Protocol):
     """Counts what is used in a month."""
 
-    async def use(self, tenant: Tenant, name: str) -> None:
-        """Counts one unit; raises QuotaExceeded."""
+    async def use(self, tenant: Tenant, *names: str) -> None:
+        """Counts one unit of each; raises QuotaExceeded."""
         ...
 
 
@@ -44,32 +43,21 @@ def enforce_limits(limiter: Limiter, counter: Counter) -> Callable[[HookContext]
         limits = params.tenant.limits
         if params.provider is None or not (limits.rates or limits.quotas):
             return None
-        waits: list[Awaitable[None]] = []
-        try:
-            for kind in kinds_of(context):
-                # What is sent to subscribers is counted when it is sent; writes wait while the app owes for earlier ones.
-                cost = 0 if kind == BROADCAST else 1
-                wait = limiter.admit(params.tenant, kind, subjects_of(params), cost=cost)
-                if wait is not None:
-                    waits.append(wait)
-        except BaseException:
-            for wait in waits:
-                if inspect.iscoroutine(wait):
-                    wait.close()
-            raise
-        return _finish(context, waits, counter) if waits or limits.quotas else None
+        wait = limiter.admit(params.tenant, costs_of(context), subjects_of(params)) if limits.rates else None
+        return _finish(context, wait, counter) if wait is not None or limits.quotas else None
 
     return check
 
 
-def kinds_of(context: HookContext) -> list[str]:
-    """The kinds of limits that a call falls under."""
-    kinds = ["http" if context.params.provider == "rest" else "event"]
-    if context.method in WRITING and context.path != LOGIN:
-        kinds += ["write", BROADCAST]
+def costs_of(context: HookContext) -> dict[str, int]:
+    """The kinds of limits that a call falls under, and how much it costs of each."""
+    costs = {"http" if context.params.provider == "rest" else "event": 1}
+    if _is_writing(context):
+        # What is sent to subscribers is counted when it is sent; writes wait while the app owes for earlier ones.
+        costs |= {"write": 1, BROADCAST: 0}
     if context.path == LOGIN and context.method == "create":
-        kinds.append("auth")
-    return kinds
+        costs["auth"] = 1
+    return costs
 
 
 def subjects_of(params: Params) -> list[tuple[str, str]]:
@@ -82,11 +70,13 @@ def subjects_of(params: Params) -> list[tuple[str, str]]:
     return subjects
 
 
-async def _finish(context: HookContext, waits: list[Awaitable[None]], counter: Counter) -> None:
-    for wait in waits:
+async def _finish(context: HookContext, wait: Awaitable[None] | None, counter: Counter) -> None:
+    if wait is not None:
         await wait
     tenant = context.params.tenant
     if tenant.limits.quotas:
-        await counter.use(tenant, "calls")
-        if context.method in WRITING and context.path != LOGIN:
-            await counter.use(tenant, "writes")
+        await counter.use(tenant, *(("calls", "writes") if _is_writing(context) else ("calls",)))
+
+
+def _is_writing(context: HookContext) -> bool:
+    return context.method in WRITING and context.path != LOGIN

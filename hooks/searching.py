@@ -58,7 +58,7 @@ def pay_for_searches(payments: Payments, times: Times) -> AroundHook:
             await next()
             return
         paid, subjects = times.expected(tenant.id), subjects_of(params)
-        wait = payments.admit(tenant, SEARCH, subjects, cost=paid)
+        wait = payments.admit(tenant, {SEARCH: paid}, subjects)
         if wait is not None:
             await wait
         try:

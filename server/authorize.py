@@ -238,7 +238,7 @@ class Authorize:
 
     async def _count(self, request: web.Request, tenant: Tenant) -> None:
         subjects = [("tenant", ""), ("address", self._addresses.of(request))]
-        wait = self._rates.admit(tenant, "http", subjects) if tenant.limits.rates else None
+        wait = self._rates.admit(tenant, {"http": 1}, subjects) if tenant.limits.rates else None
         if wait is not None:
             await wait
 

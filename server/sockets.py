@@ -86,7 +86,7 @@ class Sockets:
             check_origin(tenant, origins)
             headers = {name: request.headers[name] for name in _KEPT_HEADERS if name in request.headers}
             connection = Connection(socket, tenant, headers, self._addresses.of(request))
-            wait = self._rates.admit(tenant, "connect", [("tenant", ""), ("address", connection.address)])
+            wait = self._rates.admit(tenant, {"connect": 1}, [("tenant", ""), ("address", connection.address)])
             if wait is not None:
                 await wait
             with tenant_scope(tenant):

@@ -63,15 +63,25 @@ class Quotas:
         self._ahead: Shelves[_Ahead] = Shelves()
         """By tenant, and name and period."""
 
-    async def use(self, tenant: Tenant, name: str) -> None:
-        """Counts one unit, if the tenant has a quota of this name.
+    async def use(self, tenant: Tenant, *names: str) -> None:
+        """Counts one unit of each of these quotas that the tenant has.
 
         Raises:
-            QuotaExceeded: it is used up; `data` has its name, limit and use. Unavailable: nobody can be asked.
+            QuotaExceeded: one is used up, and none was counted; `data` has its name, limit and use. Unavailable: nobody can be
+                asked, likewise.
         """
-        limit = tenant.limits.quotas.get(name)
-        if limit is None:
-            return
+        counted: list[_Ahead] = []
+        try:
+            for name in names:
+                limit = tenant.limits.quotas.get(name)
+                if limit is not None:
+                    counted.append(await self._use(tenant, name, limit))
+        except FeathersError:
+            for ahead in counted:
+                ahead.units += 1
+            raise
+
+    async def _use(self, tenant: Tenant, name: str, limit: int) -> _Ahead:
         period = self.period()
         key = f"{name}:{period}:{limit}"
         ahead = self._ahead.get(tenant.id, key)
@@ -88,6 +98,7 @@ class Quotas:
             data = {"reason": "QuotaExceeded", "name": name, "limit": limit, "used": limit}
             raise QuotaExceeded(f"The app has used its {limit} {name} of this month", data=data)
         ahead.units -= 1
+        return ahead
 
     async def show(self, tenant: Tenant) -> list[Record]:
         """What the tenant may use in this month, and has used; what nodes count ahead is in it."""

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -48,6 +48,10 @@ class _Bucket:
     fetch: asyncio.Task[None] | None = field(default=None, repr=False)
 
 
+_Asked = tuple[_Bucket, str, str, int]
+"""A bucket that is not known here yet, its kind and subject, and how many of its tokens are wanted."""
+
+
 class Rates:
     """Admits calls of tenants whose limits name rates; for all others it does nothing."""
 
@@ -58,34 +62,35 @@ class Rates:
         self._fetches: set[asyncio.Task[None]] = set()
         self.refused = 0
 
-    def admit(self, tenant: Tenant, kind: str, subjects: Iterable[Subject], *, cost: int = 1) -> Awaitable[None] | None:
-        """Takes `cost` tokens of each bucket of a kind of call, where there is one at least.
+    def admit(self, tenant: Tenant, costs: Mapping[str, int], subjects: Collection[Subject]) -> Awaitable[None] | None:
+        """Takes a call's tokens: `costs` says how many of each bucket of a kind, where there is one at least.
 
         Returns what has to be awaited when a bucket is not known here yet.
 
         Raises:
-            TooManyRequests: one of them is empty; `data.retry_after` is the seconds until it has a token.
+            TooManyRequests: one of them is empty, and none was taken; `data.retry_after` is the seconds until it has a token.
         """
-        wanted = tenant.limits.rates.get(kind)
-        if wanted is None:
-            return None
-        cold: list[tuple[_Bucket, str, str]] = []
-        taken: list[_Bucket] = []
+        rates = tenant.limits.rates
+        cold: list[_Asked] = []
+        taken: list[tuple[_Bucket, int]] = []
         try:
-            for scope, subject in subjects:
-                rate = wanted.get(scope)
-                if rate is None:
+            for kind, cost in costs.items():
+                wanted = rates.get(kind)
+                if wanted is None:
                     continue
-                name = f"{kind}:{scope}:{subject}"
-                bucket = self._bucket(tenant.id, name, rate)
-                if self._take(tenant.id, kind, f"{scope}:{subject}", bucket, cost):
-                    taken.append(bucket)
-                else:
-                    cold.append((bucket, kind, f"{scope}:{subject}"))
+                for scope, subject in subjects:
+                    rate = wanted.get(scope)
+                    if rate is None:
+                        continue
+                    bucket = self._bucket(tenant.id, f"{kind}:{scope}:{subject}", rate)
+                    if self._take(tenant.id, kind, f"{scope}:{subject}", bucket, cost):
+                        taken.append((bucket, cost))
+                    else:
+                        cold.append((bucket, kind, f"{scope}:{subject}", cost))
         except TooManyRequests:
-            _give_back(taken, cost)
+            _give_back(taken)
             raise
-        return self._wait(tenant.id, cold, taken, cost) if cold else None
+        return self._wait(tenant.id, cold, taken) if cold else None
 
     def charge(self, tenant: Tenant, kind: str, cost: int, subjects: Iterable[Subject] = _WHOLE) -> None:
         """Takes tokens for what has been done already, though somebody owes them then; gives back what is below nothing."""
@@ -136,14 +141,14 @@ class Rates:
             raise self._refusal(kind, bucket, now)
         return False
 
-    async def _wait(self, app_id: str, cold: list[tuple[_Bucket, str, str]], taken: list[_Bucket], cost: int) -> None:
+    async def _wait(self, app_id: str, cold: list[_Asked], taken: list[tuple[_Bucket, int]]) -> None:
         try:
-            for bucket, kind, subject in cold:
+            for bucket, kind, subject, cost in cold:
                 while not self._take(app_id, kind, subject, bucket, cost):
                     await asyncio.shield(self._fetch(app_id, kind, subject, bucket))
-                taken.append(bucket)
+                taken.append((bucket, cost))
         except TooManyRequests:
-            _give_back(taken, cost)
+            _give_back(taken)
             raise
 
     def _fetch(self, app_id: str, kind: str, subject: str, bucket: _Bucket) -> asyncio.Task[None]:
@@ -185,9 +190,9 @@ class Rates:
         return TooManyRequests(f"Too many calls: try again in {math.ceil(wait)} s", data=data)
 
 
-def _give_back(taken: Iterable[_Bucket], cost: int) -> None:
+def _give_back(taken: Iterable[tuple[_Bucket, int]]) -> None:
     """A call that one bucket refuses costs the others nothing: nobody uses up his app's by calls that are refused."""
-    for bucket in taken:
+    for bucket, cost in taken:
         bucket.tokens = min(bucket.tokens + cost, bucket.rate.limit)
 
 

@@ -22,6 +22,9 @@ tenants:
         http: {address: {limit: 5, seconds: 1000}}
         connect: {tenant: {limit: 4, seconds: 1000}}
     services: {notes: {rules: {default: public}}}
+  - id: mixed
+    limits: {rates: {event: {tenant: {limit: 12, seconds: 1000}}, write: {tenant: {limit: 3, seconds: 1000}}}}
+    services: {notes: {rules: {default: public}}}
   - id: billed
     limits: {quotas: {calls: 8, writes: 3}}
     services: {notes: {rules: {default: public}}}
@@ -91,7 +94,7 @@ async def test_quotas_are_told_and_shown(served: Roost) -> None:
         made = await calls(ada, 5, "create", "notes", {"n": 1}, {})
         assert [answer.code for answer in made if isinstance(answer, CallError)] == [403, 403]
         assert made[-1].data == {"reason": "QuotaExceeded", "name": "writes", "limit": 3, "used": 3}
-        assert (await calls(ada, 4, "find", "notes", {}))[-1].data["name"] == "calls"
+        assert (await calls(ada, 6, "find", "notes", {}))[-1].data["name"] == "calls"
     tenant = await served.catalogue.get("billed")
     assert tenant is not None
     assert [(quota["name"], quota["used"]) for quota in await served.quotas.show(tenant)] == [
@@ -100,6 +103,16 @@ async def test_quotas_are_told_and_shown(served: Roost) -> None:
     ]
     async with connect(served, "globex") as eve:
         assert (await outcome(eve, "find", "quotas", {})).code in (401, 403)
+
+
+async def test_calls_that_are_refused_use_up_nothing_else(served: Roost) -> None:
+    """Who writes too much can still read; nor is a month's quota of calls spent on writes that another one refuses."""
+    for id, reads in (("mixed", 12 - 3), ("billed", 8 - 3)):
+        async with connect(served, id) as ada:
+            written = await calls(ada, 10, "create", "notes", {"text": "x"}, {})
+            assert sum(not isinstance(answer, CallError) for answer in written) == 3
+            read = await calls(ada, 15, "find", "notes", {})
+            assert sum(not isinstance(answer, CallError) for answer in read) == reads
 
 
 async def test_who_sends_to_many_pays_for_many(served: Roost) -> None:

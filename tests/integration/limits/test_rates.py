@@ -28,10 +28,10 @@ class Store:
     async def close(self) -> None: ...
 
 
-async def admitted(rates: Rates, tenant: Tenant, kind: str = "event", subjects: Any = ALL) -> bool:
+async def admitted(rates: Rates, tenant: Tenant, *kinds: str, subjects: Any = ALL) -> bool:
     """Whether a call is let through."""
     try:
-        wait = rates.admit(tenant, kind, subjects)
+        wait = rates.admit(tenant, dict.fromkeys(kinds or ("event",), 1), subjects)
         if wait is not None:
             await wait
     except TooManyRequests:
@@ -49,7 +49,7 @@ async def test_a_burst_is_the_limit_and_then_it_is_over(store: RateStore) -> Non
     tenant = limited(limit=10, seconds=100)
     assert await count(rates, tenant, 30) == 10
     with pytest.raises(TooManyRequests) as refused:
-        rates.admit(tenant, "event", ALL)
+        rates.admit(tenant, {"event": 1}, ALL)
     assert refused.value.data["reason"] == "RateLimited"
     assert 0 < refused.value.data["retry_after"] <= 10
     assert await admitted(rates, tenant, "http"), "another kind is not limited"
@@ -153,13 +153,13 @@ async def test_what_was_sent_is_owed(store: RateStore) -> None:
     """RL-1, class broadcast: deliveries are counted when they are made, and writes wait until they are paid for."""
     rates = Rates(store)
     tenant = limited(kind="broadcast", limit=100, seconds=10)
-    wait = rates.admit(tenant, "broadcast", ALL, cost=0)
+    wait = rates.admit(tenant, {"broadcast": 0}, ALL)
     assert wait is not None
     await wait
     rates.charge(tenant, "broadcast", 150)
     await asyncio.gather(*rates._fetches)
     with pytest.raises(TooManyRequests) as refused:
-        rates.admit(tenant, "broadcast", ALL, cost=0)
+        rates.admit(tenant, {"broadcast": 0}, ALL)
     assert 3 < refused.value.data["retry_after"] < 6, "the fifty above the limit take five seconds"
 
 
@@ -228,3 +228,19 @@ async def test_calls_that_are_refused_to_one_cost_the_others_nothing(store: Rate
     assert sum(cold) == 5
     others = [await count(rates, tenant, 6, [("tenant", ""), (narrow, f"user-{n}")]) for n in range(10)]
     assert sum(others) == 50 - 15
+
+
+@pytest.mark.parametrize("warm", [0, 20], ids=["cold", "warm"])
+@pytest.mark.parametrize("kinds", [("event", "write"), ("write", "event")])
+async def test_calls_that_one_kind_refuses_cost_the_others_nothing(
+    store: RateStore, kinds: tuple[str, str], warm: int
+) -> None:
+    """N1: whichever is asked first, and whether its tokens are here or have to be fetched."""
+    rates = Rates(store)
+    limits = Limits(rates={"event": {"tenant": Rate(50, 1000)}, "write": {"tenant": Rate(5, 1000)}})
+    tenant = Tenant("acme", "Acme", limits=limits)
+    rates.charge(tenant, "event", -warm)
+    through = await asyncio.gather(*(admitted(rates, tenant, *kinds) for _ in range(30)))
+    through += [await admitted(rates, tenant, *kinds) for _ in range(100)]
+    assert sum(through) == 5
+    assert await count(rates, tenant, 100) == 50 + warm - 5
