@@ -249,10 +249,11 @@ class Backend:
         """
         before = {declared.id: await self.tenants.get(declared.id) for declared in declaration.tenants}
         changes = await self.control.lifecycle.apply(declaration, patience=patience)
+        plane = await self.tenants.get(self.settings.control_plane)
         for change in changes:
             tenant = await self.tenants.get(change.tenant)
             if tenant is not None and change.outcome != "unchanged":
-                note_applied(self.audit, change, before[change.tenant], tenant)
+                note_applied(self.audit, change, before[change.tenant], tenant, plane)
         return changes
 
 

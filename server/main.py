@@ -25,6 +25,7 @@ from server.composition import compose, extend
 from server.connection import Connection
 from server.connections import Connections
 from server.documents.routes import Documents
+from server.dropping import delete_all
 from server.engine import Engine, Listener, Options
 from server.entrance import Entrance
 from server.health import Health
@@ -52,7 +53,6 @@ from services.audit import PATH as AUDIT_LOG
 from services.audited import RuleLog, watch_services
 from services.control.catalogue import Catalogue
 from services.control.slots import Slots
-from services.control.tenants import control_database
 from services.database.command_spans import CommandSpans
 from services.database.schema import CollectionSchema
 from services.declaration import Declaration
@@ -62,7 +62,6 @@ from services.limits.quotas import PATH as QUOTAS
 from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
 from services.limits.searches import SearchTimes
-from services.placement.placements import SHARED
 from services.tasks import end
 
 log = structlog.get_logger()
@@ -207,7 +206,7 @@ class Roost:
     async def drop(self) -> None:
         """Stops, and deletes all that was kept: for tests and trials."""
         # Last of all: what still works in the background would find nothing, and complain.
-        self.backend.at_end.push_async_callback(self._delete)
+        self.backend.at_end.push_async_callback(delete_all, self.backend)
         await self.stop()
 
     @property
@@ -237,14 +236,6 @@ class Roost:
             loop.add_signal_handler(number, stopped.set)
         await stopped.wait()
         log.info("stopping")
-
-    async def _delete(self) -> None:
-        async for tenant in self.backend.tenants.all():
-            if tenant.placement.model != SHARED:
-                await self.backend.placements.provider(tenant.placement).deprovision(tenant, tenant.placement)
-        client = self.backend.deployment.client
-        names = (self.settings.database, control_database(self.settings.database))
-        await asyncio.gather(*(client.drop_database(name) for name in names))
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         await self.backend.check_rooms()

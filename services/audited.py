@@ -219,14 +219,19 @@ def entity_hooks(audit: Audit, entity: Entity, methods: Sequence[str], home: Hom
     return {"around": {method: [_watch(write)] for method in watched}}
 
 
-def note_applied(audit: Audit, change: Change, before: Tenant | None, after: Tenant) -> None:
-    """Adds what applying a declaration has changed: the names of what is different, nothing of its content."""
+def note_applied(audit: Audit, change: Change, before: Tenant | None, after: Tenant, plane: Tenant | None) -> None:
+    """Adds what applying a declaration has changed: the names of what is different, nothing of its content.
+
+    What is not made yet has nowhere to keep a log: then it is in that of the control plane, `plane`.
+    """
     old = {} if before is None else before.services
     services = sorted(path for path in {*old, *after.services} if old.get(path) != after.services.get(path))
     details: dict[str, Any] = {"by": "operator", "outcome": change.outcome, "services": services}
     if before is not None:
         details["auth"] = before.auth != after.auth
-    audit.add(after, "app-applied", subject=after.id, details=details)
+    into = plane if after.status in ("provisioning", "failed") else after
+    if into is not None:
+        audit.add(into, "app-applied", subject=after.id, details=details)
 
 
 class RuleLog:

@@ -91,8 +91,10 @@ async def _create(settings: Settings, declared: TenantDeclaration, *, as_json: b
         if not as_json:
             control.runner.on_progress(_Progress())
         operation = await control.lifecycle.create(declared)
-        tenant = await tenant_of(roost.backend, declared.id)
-        roost.backend.audit.add(tenant, "app-created", subject=tenant.id, details=BY_OPERATOR)
+        if operation.state == SUCCEEDED:
+            # Before that it has no log; the control plane's knows in any case.
+            tenant = await tenant_of(roost.backend, declared.id)
+            roost.backend.audit.add(tenant, "app-created", subject=tenant.id, details=BY_OPERATOR)
     _conclude(operation, "created", as_json=as_json)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import re
-from collections.abc import Iterator
 
 import pytest
 import yaml
@@ -145,14 +144,7 @@ async def is_unavailable(client: Client) -> bool:
     return isinstance(answer, CallError) and answer.wire.get("data") == {"reason": "TenantDatabaseUnavailable"}
 
 
-@pytest.fixture
-def _left_by_the_driver() -> Iterator[None]:
-    """The driver leaves sockets to the collector when it is closed while it connects: here, and not in a later test."""
-    yield
-    gc.collect()
-
-
-@pytest.mark.usefixtures("_left_by_the_driver")
+@pytest.mark.usefixtures("left_by_the_driver")
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_cluster_that_is_down_is_the_trouble_of_its_own_apps(roosts: StartRoost) -> None:
     """DB-3, TC-13: the other apps do not notice, and the app comes back by itself."""

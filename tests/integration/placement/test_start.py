@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
+from pymongo import AsyncMongoClient
 
 from server import applying
 from services.control import lifecycle
@@ -19,6 +21,7 @@ from tests.support.placed import CLUSTERS
 
 pytestmark = pytest.mark.shared_only("names the places of its apps")
 
+REFUSING = "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100"
 OWN = "  - {id: own-%d, placement: {model: database}, services: {notes: {rules: {default: public}}}}"
 APPS = "\n".join(("tenants:", *(OWN % n for n in range(4))))
 LOST = (
@@ -38,10 +41,12 @@ async def test_apps_with_databases_of_their_own_are_ready_when_the_server_listen
             await client.call("create", "notes", {"text": "at once"})
 
 
+@pytest.mark.usefixtures("left_by_the_driver")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 async def test_a_cluster_that_cannot_be_reached_holds_up_no_start_and_no_other_app(
     roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("LOST_URI", "mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=100")
+    monkeypatch.setenv("LOST_URI", REFUSING)
     async with asyncio.timeout(applying.MAKING / 2):
         roost = await roosts(LOST)
     for n in range(4):
@@ -94,3 +99,25 @@ async def test_a_start_waits_for_a_cluster_that_takes_its_time_no_longer_than_it
         async with rest(roost, "lost") as client:
             await client.call("create", "notes", {"text": "after all"})
         await roost.drop()
+
+
+@pytest.mark.usefixtures("left_by_the_driver")
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+async def test_a_server_with_an_app_that_cannot_be_reached_stops_and_is_dropped(
+    roosts: StartRoost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing of what was done is lost for that, and what can be deleted is."""
+    monkeypatch.setenv("LOST_URI", REFUSING)
+    roost = await roosts(LOST)
+    assert roost.settings.mongodb_uri is not None
+    await roost.backend.audit.settled()
+    assert roost.backend.audit.dropped == 0
+    client, name = roost.backend.deployment.client, roost.settings.database
+    noted = await client[name]["audit_log"].find({"app_id": "control_plane", "subject": "lost"}).to_list()
+    assert sorted(entry["event"] for entry in noted) == ["app-applied", "app-created"]
+    placed = [(await roost.backend.tenants.document(f"own-{n}"))["placement"]["database"] for n in range(4)]
+
+    async with asyncio.timeout(5):
+        await roost.drop()
+    async with AsyncMongoClient[dict[str, Any]](roost.settings.mongodb_uri.get_secret_value()) as afterwards:
+        assert not {name, f"{name}_control", *placed} & {*await afterwards.list_database_names()}
