@@ -32,9 +32,11 @@ GRACE = 2.0
 
 
 class Sealed(NamedTuple):
-    """An event that waits; its id stays the same however often it is sent."""
+    """An event that waits; its id and number stay the same however often it is sent."""
 
     id: ObjectId
+    number: int
+    """Of this process: the next event has the next one."""
     app_id: str
     body: bytes
 
@@ -49,6 +51,7 @@ class Outgoing:
         self._send = send
         self._waiting: deque[Sealed] = deque()
         self._size = 0
+        self._number = 0
         self._news = asyncio.Event()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -71,7 +74,8 @@ class Outgoing:
             log.error("bus: an event is too large to travel", tenant=envelope.app_id, service=envelope.path)
             return
         self._idle.clear()
-        self._waiting.append(Sealed(ObjectId(), envelope.app_id, body))
+        self._number += 1
+        self._waiting.append(Sealed(ObjectId(), self._number, envelope.app_id, body))
         self._size += len(body)
         while len(self._waiting) > MOST or self._size > BYTES:
             self._size -= len(self._waiting.popleft().body)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -19,8 +20,13 @@ log = structlog.get_logger()
 
 HEARTBEAT = 5.0
 """Seconds of silence after which Redis is asked whether it is there; after as many again it is asked on a new connection."""
+ANSWER = 5.0
+"""Seconds that an answer to what is sent may take; then it is sent again on a new connection."""
+NODES = 1_000
+"""Nodes of which it is known what was heard of them last; those beyond it have ended long ago."""
 _SENDER = 32
-"""Bytes before each event that name the node it comes from."""
+"""Bytes before each event that name the node it comes from; after them comes its number."""
+_NUMBER = 8
 
 
 class RedisBus:
@@ -36,9 +42,12 @@ class RedisBus:
             NoRedis: the library is not installed, or the address is none.
         """
         self._client, self._failed = connect(url, socket_connect_timeout=3)
+        self._sending, _ = connect(url, socket_connect_timeout=3, socket_timeout=ANSWER, retry=None)
         self._channel = f"roost:{database}:events"
         self._node = uuid.uuid4().hex.encode()
         self._outgoing = Outgoing(self._send)
+        self._heard: OrderedDict[bytes, int] = OrderedDict()
+        """The number of the last event of each other node."""
         self._task: asyncio.Task[None] | None = None
         self._listening = asyncio.Event()
         self.missed = 0
@@ -58,7 +67,7 @@ class RedisBus:
             Unavailable: Redis does not answer.
         """
         try:
-            await self._client.ping()
+            await self._sending.ping()
         except self._failed as error:
             raise Unavailable("Redis does not answer") from error
         self._outgoing.start()
@@ -70,13 +79,14 @@ class RedisBus:
         await self._outgoing.stop()
         if self._task is not None:
             await end(self._task)
+        await self._sending.aclose()
         await self._client.aclose()
 
     async def _send(self, events: Sequence[Sealed]) -> None:
         try:
-            async with self._client.pipeline(transaction=False) as pipe:
+            async with self._sending.pipeline(transaction=False) as pipe:
                 for event in events:
-                    pipe.publish(self._channel, self._node + event.body)
+                    pipe.publish(self._channel, self._node + event.number.to_bytes(_NUMBER) + event.body)
                 await pipe.execute()
         except self._failed as error:
             raise Unavailable("Redis does not answer") from error
@@ -88,12 +98,23 @@ class RedisBus:
                     await channel.subscribe(self._channel)
                     async for message in _messages(channel):
                         self._listening.set()
-                        if message["type"] == "message" and message["data"][:_SENDER] != self._node:
-                            await _tell(hear, message["data"][_SENDER:])
+                        if message["type"] == "message" and self._is_new(message["data"]):
+                            await _tell(hear, message["data"][_SENDER + _NUMBER :])
             except self._failed as error:
                 self.missed += 1
                 log.warning("bus: events of other nodes may have been missed", error=type(error).__name__)
             await asyncio.sleep(0.2)
+
+    def _is_new(self, data: bytes) -> bool:
+        """Whether an event is another node's, and was not heard yet: what has arrived unanswered is sent again."""
+        sender, number = data[:_SENDER], int.from_bytes(data[_SENDER : _SENDER + _NUMBER])
+        if sender == self._node or number <= self._heard.get(sender, 0):
+            return False
+        self._heard[sender] = number
+        self._heard.move_to_end(sender)
+        if len(self._heard) > NODES:
+            self._heard.popitem(last=False)
+        return True
 
 
 async def _messages(channel: Any) -> AsyncIterator[Any]:

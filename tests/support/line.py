@@ -13,6 +13,7 @@ class Line:
     def __init__(self, port: int) -> None:
         self._port = port
         self._ways: list[asyncio.Task[None]] = []
+        self._answers: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
         self._flowing = asyncio.Event()
         self._flowing.set()
@@ -26,13 +27,19 @@ class Line:
         self.made += 1
         up_reader, up_writer = await asyncio.open_connection("127.0.0.1", self._port)
         self._writers += [writer, up_writer]
-        for source, target in ((reader, up_writer), (up_reader, writer)):
-            self._ways.append(asyncio.create_task(self._carry(source, target)))
+        self._ways.append(asyncio.create_task(self._carry(reader, up_writer)))
+        self._answers.append(asyncio.create_task(self._carry(up_reader, writer)))
 
     def cut(self) -> None:
         """The connections that are there stay open and carry nothing any more; new ones work."""
         for way in self._ways:
             way.cancel()
+        self.mute()
+
+    def mute(self) -> None:
+        """As `cut`, but what is sent to the server still arrives there."""
+        for answer in self._answers:
+            answer.cancel()
 
     def hold(self) -> None:
         """Nothing arrives, on old connections or new ones, until `release`."""

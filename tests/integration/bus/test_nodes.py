@@ -235,7 +235,7 @@ async def test_what_no_majority_has_confirmed_is_sent_again(roosts: StartRoost) 
     bus = Doubtful(roost.backend.deployment, roost.backend.nodes, database=roost.settings.database)
     body = Envelope("acme", "notes", "created", {"n": 1}, {}).seal()
     with pytest.raises(Unavailable):
-        await bus._send([Sealed(ObjectId(), "acme", body)])
+        await bus._send([Sealed(ObjectId(), 1, "acme", body)])
 
 
 @pytest.mark.parametrize("body", [b"", b"x", b"\x05\x00\x00\x00\x00"])

@@ -49,3 +49,40 @@ async def test_a_silent_connection_is_left_for_a_new_one(monkeypatch: pytest.Mon
             finally:
                 await here.stop()
                 await there.stop()
+
+
+@pytest.mark.parametrize("has_arrived", [True, False])
+async def test_what_gets_no_answer_is_sent_again_and_heard_once(
+    monkeypatch: pytest.MonkeyPatch, *, has_arrived: bool
+) -> None:
+    """ADR 60: at most once, and in order; nor does the next event wait for ever behind it."""
+    monkeypatch.setattr(module, "ANSWER", 0.3)
+    heard: list[int] = []
+
+    async def hear(envelope: Envelope) -> None:
+        heard.append(envelope.record["n"])
+
+    async def nothing(envelope: Envelope) -> None: ...
+
+    with redis_server() as url:
+        async with line(urlsplit(url).port or 0) as (way, address):
+            here, there = RedisBus(url, database="t"), RedisBus(f"redis://{address}", database="t")
+            await here.start(hear)
+            await there.start(nothing)
+            try:
+                there.post(event(1))
+                await until(lambda: heard == [1])
+                if has_arrived:
+                    way.mute()
+                else:
+                    way.cut()
+                there.post(event(2))
+                there.post(event(3))
+                await until(lambda: 3 in heard)
+                # Behind the answer of all that came before.
+                there.post(event(4))
+                await until(lambda: 4 in heard)
+                assert heard == [1, 2, 3, 4]
+            finally:
+                await here.stop()
+                await there.stop()
