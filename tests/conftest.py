@@ -17,7 +17,7 @@ from services.authentication import passwords
 from services.control import lifecycle
 from tests.support.mongod import session_mongod
 from tests.support.placed import CLUSTERS, MODELS, default_model
-from tests.support.roost import TWO_APPS, start_roost
+from tests.support.roost import TWO_APPS, recycling, start_roost
 from tests.support.tripwire import Tripwire
 
 REAL = (passwords.MEMORY_KIB, passwords.ROUNDS)
@@ -94,7 +94,7 @@ def _logs_as_they_were() -> Iterator[None]:
 @pytest.fixture(scope="session")
 def mongod() -> Iterator[str]:
     """The URI of the session's MongoDB."""
-    with session_mongod() as uri:
+    with session_mongod() as uri, recycling(uri):
         yield uri
 
 
@@ -108,7 +108,7 @@ def tripwire() -> Iterator[Tripwire]:
 
 @pytest.fixture
 async def roosts(mongod: str, tripwire: Tripwire) -> AsyncIterator[StartRoost]:
-    """Starts servers, each over a database of its own; all are stopped when the test ends."""
+    """Starts servers, each over an empty database; all are stopped when the test ends."""
     started: list[Roost] = []
 
     async def start(declared: str = TWO_APPS, *, uri: str = mongod, **settings: Any) -> Roost:

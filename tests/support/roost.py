@@ -7,15 +7,20 @@ import os
 import pathlib
 import secrets
 import tempfile
+from asyncio import Runner
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import SecretStr
 
+from server.dropping import delete_placed
 from server.main import Roost
 from server.settings import Settings
 from services.database.deployment import Path
 from services.declaration import parse
 from tests.support.placed import cluster_settings, default_model, placement
+from tests.support.recycling import RECYCLING, new_name
 from tests.support.tripwire import Tripwire
 
 COMMAND_PATH: Path = "pymongo" if os.environ.get("ROOST_MONGO_PATH") == "pymongo" else "lean"
@@ -49,14 +54,13 @@ tenants:
 
 def settings_for(uri: str, **settings: Any) -> Settings:
     """The settings of a server over the mongod at `uri`, in a database of its own."""
-    database = f"t{secrets.token_hex(6)}"
     values = {
         "port": 0,
         "mongodb_uri": SecretStr(uri),
-        "database": database,
+        "database": new_name(),
         "mongo_path": COMMAND_PATH,
         "master_key": SecretStr(MASTER_KEY),
-        "data": pathlib.Path(tempfile.gettempdir()) / f"roost-{database}",
+        "data": pathlib.Path(tempfile.gettempdir()) / f"roost-{secrets.token_hex(6)}",
         "admin_password": SecretStr(ADMIN[1]),
         # A process for each server of a test would cost more than what is hashed in it.
         "idle_hashing": False,
@@ -66,11 +70,49 @@ def settings_for(uri: str, **settings: Any) -> Settings:
     return Settings(**values)
 
 
+class TestedRoost(Roost):
+    """A server whose database may be one that an earlier test has had, and is left to a later one."""
+
+    async def drop(self) -> None:
+        """Stops, and deletes what was kept, or has it deleted before the database is used again."""
+        if RECYCLING.has_lent(self.settings.database):
+            self.backend.at_end.push_async_callback(self._leave)
+            await self.stop()
+        else:
+            await super().drop()
+
+    async def _leave(self) -> None:
+        await delete_placed(self.backend)
+        RECYCLING.give_back(self.settings.database)
+
+
 async def start_roost(
     uri: str, declared: str = TWO_APPS, *, tripwire: Tripwire | None = None, model: str | None = None, **settings: Any
 ) -> Roost:
-    """Starts a server over the mongod at `uri`, in a database of its own; `model` is the isolation model of its apps."""
+    """Starts a server over the mongod at `uri`, in an empty database; `model` is the isolation model of its apps."""
     model = model or default_model[0]
     if model != "shared":
         settings = {**cluster_settings(), "placement": placement(model), **settings}
-    return await Roost.start(settings_for(uri, **settings), parse(declared), listeners=[tripwire] if tripwire else [])
+    if settings.keys().isdisjoint(_KEPT_BY_NAME):
+        settings["database"] = RECYCLING.take(uri)
+    listeners = [tripwire] if tripwire else []
+    return await TestedRoost.start(settings_for(uri, **settings), parse(declared), listeners=listeners)
+
+
+@contextmanager
+def recycling(uri: str) -> Iterator[None]:
+    """As long as the block lasts, the databases of servers over the mongod at `uri` are used again."""
+
+    async def sample() -> str:
+        roost = await Roost.start(settings_for(uri))
+        await roost.stop()
+        return roost.settings.database
+
+    with Runner() as runner:
+        name = runner.run(sample())
+    with RECYCLING.of(uri, name):
+        yield
+
+
+_KEPT_BY_NAME = {"database", "bus", "rates"}
+"""Settings with which a server asks for a certain database, or keeps things in Redis under the database's name."""
