@@ -21,22 +21,21 @@ tenants:
 """
 
 
-async def catalog(client: AsyncMongoClient[dict[str, Any]], name: str) -> dict[str, Any]:
-    """All collections of a server's databases: their options, their indexes, and how many documents they have."""
+async def prepared(client: AsyncMongoClient[dict[str, Any]], name: str) -> dict[str, Any]:
+    """Options and indexes of the collections that a start makes; others are there once they have been written to."""
     found: dict[str, Any] = {}
     for database in (client[name], client[control_database(name)]):
         async for entry in await database.list_collections():
-            collection = database[entry["name"]]
-            indexes = await collection.index_information()
-            count = await collection.count_documents({})
-            found[f"{database.name.removeprefix(name)}.{collection.name}"] = (entry["options"], indexes, count)
+            shape = (entry["options"], await database[entry["name"]].index_information())
+            if entry["options"] or len(shape[1]) > 1:
+                found[f"{database.name.removeprefix(name)}.{entry['name']}"] = shape
     return found
 
 
 async def test_a_database_comes_back_as_a_first_start_has_left_it(mongod: str) -> None:
     first = await Roost.start(settings_for(mongod))
     async with AsyncMongoClient[dict[str, Any]](mongod) as client:
-        shapes = {place: shape[:2] for place, shape in (await catalog(client, first.settings.database)).items()}
+        wanted = await prepared(client, first.settings.database)
         await first.drop()
         roost = await start_roost(mongod, APPS)
         name = roost.settings.database
@@ -44,18 +43,19 @@ async def test_a_database_comes_back_as_a_first_start_has_left_it(mongod: str) -
         await data["sessions"].create_index("strange")
         await data["roles"].drop_indexes()
         await data.command({"collMod": "users", "validator": {}})
-        await control["jobs"].insert_one({"strange": [1, 2]})
+        await control["jobs"].insert_one({"strange": 1})
         await control["strange"].insert_one({})
         await roost.drop()
+
         assert RECYCLING.take(mongod) == name
-        left = await catalog(client, name)
         altered = {".sessions", ".roles", ".users"}
-        assert {place: shape[:2] for place, shape in left.items()} == {
-            place: shape for place, shape in shapes.items() if place not in altered
-        }
-        assert [place for place, shape in left.items() if shape[2]] == []
+        assert await prepared(client, name) == {place: wanted[place] for place in wanted.keys() - altered}
+        collections = [database[own] for database in (data, control) for own in await database.list_collection_names()]
+        assert "strange" not in {collection.name for collection in collections}
+        assert [collection.name for collection in collections if await collection.find_one()] == []
+
         again = await Roost.start(settings_for(mongod, database=name))
-        assert {place: shape[:2] for place, shape in (await catalog(client, name)).items()} == shapes
+        assert await prepared(client, name) == wanted
         await again.stop()
         RECYCLING.give_back(name)
 

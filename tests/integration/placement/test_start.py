@@ -18,6 +18,7 @@ from tests.conftest import StartRoost
 from tests.support.client import CallError, outcome, rest
 from tests.support.line import line
 from tests.support.placed import CLUSTERS
+from tests.support.recycling import new_name
 
 pytestmark = pytest.mark.shared_only("names the places of its apps")
 
@@ -108,7 +109,7 @@ async def test_a_server_with_an_app_that_cannot_be_reached_stops_and_is_dropped(
 ) -> None:
     """Nothing of what was done is lost for that, and what can be deleted is."""
     monkeypatch.setenv("LOST_URI", REFUSING)
-    roost = await roosts(LOST)
+    roost = await roosts(LOST, database=new_name())
     assert roost.settings.mongodb_uri is not None
     await roost.backend.audit.settled()
     assert roost.backend.audit.dropped == 0
