@@ -21,6 +21,8 @@ class Background:
         self.worker = Worker(jobs, catalogue.get, people.holds)
         self.clock = Clock(jobs, backend.tenants.all)
         service = app.use(PATH, JobsService(jobs), methods=METHODS, rules=JOBS_RULES, hooks=QUIET)
+        # Nothing of an app is purged before all nodes have said that they do nothing for it any more.
+        backend.moving.on_move(self.worker.leave)
         jobs.on_change(lambda tenant, event, job: service.emit(event, job, tenant=tenant))
 
     async def start(self, stack: AsyncExitStack) -> None:

@@ -32,12 +32,18 @@ MOST_LOST = 5
 """Attempts, beyond those of its handler, that a job may lose with their nodes."""
 LONGEST_REASON = 1_000
 """Characters of why a job failed."""
+LEAVE = 2.0
+"""Seconds that a handler has to end when it is cancelled; what does not is left alone."""
 GRACE = 5.0
 """Seconds that running jobs have to end when the server stops; what does not is done again elsewhere."""
 
 Resolve = Callable[[str], Awaitable[Tenant | None]]
 Holds = Callable[[Tenant, str, str, str | None], Awaitable[bool]]
 """Whether somebody, by the id under which he called, holds a permission in a tenant now; in an organization, if it is named."""
+
+
+class Endless(Exception):
+    """The handler does not end, though it was cancelled."""
 
 
 class Worker:
@@ -68,6 +74,8 @@ class Worker:
         self._node = uuid.uuid4().hex
         self._running: dict[asyncio.Task[None], tuple[str, str]] = {}
         """The tenant and token of each attempt that goes on."""
+        self._abandoned: dict[asyncio.Task[Any], str] = {}
+        """The tenant of each handler that does not end: they take none of the places of others."""
         self._turns: list[str] = []
         self._resting: dict[str, float] = {}
         """Tenants that are not served, and until when nobody looks at their jobs."""
@@ -108,15 +116,27 @@ class Worker:
                     async with asyncio.timeout(self._poll):
                         await self._jobs.news.wait()
 
+    async def leave(self, tenant: Tenant) -> None:
+        """Returns when nothing is done here any more for a tenant that is being deleted."""
+        own = self._end_those_of(tenant.id) if _is_gone(tenant) else []
+        if own:
+            _, late = await asyncio.wait(own, timeout=LEAVE + 1.0)
+            for task in late:
+                await end(task)
+
     async def _end_those_of_the_gone(self) -> None:
-        """Ends what runs for apps that are being deleted: what it writes would come back after the purge."""
+        """Also where `leave` was not heard: what is written for apps that are being deleted would come back after the purge."""
         for app_id in {app_id for app_id, _ in self._running.values()}:
-            if not _is_gone(await self._resolve(app_id)):
-                continue
-            for task, (owner, _) in [*self._running.items()]:
-                if owner == app_id and not task.cancelling():
-                    log.warning("jobs: an attempt is ended with its app", tenant=app_id)
-                    task.cancel()
+            if _is_gone(await self._resolve(app_id)):
+                self._end_those_of(app_id)
+
+    def _end_those_of(self, app_id: str) -> list[asyncio.Task[None]]:
+        own = [task for task, (owner, _) in self._running.items() if owner == app_id]
+        for task in own:
+            if not task.cancelling():
+                log.warning("jobs: an attempt is ended with its app", tenant=app_id)
+                task.cancel()
+        return own
 
     async def _take_turns(self, waiting: Sequence[str]) -> bool:
         """Takes at most one job of each tenant, those first whose last turn is longest ago; whether any was taken."""
@@ -125,7 +145,7 @@ class Worker:
         seen = set(known)
         order = [*(id for id in there if id not in seen), *known]
         taken = False
-        running = Counter(app_id for app_id, _ in self._running.values())
+        running = Counter([*(app_id for app_id, _ in self._running.values()), *self._abandoned.values()])
         for app_id in order:
             if len(self._running) >= self._at_once:
                 break
@@ -213,10 +233,12 @@ class Worker:
             call=document.get("call"),
         )
         try:
-            async with asyncio.timeout(handler.timeout):
-                await handler.work(job)
+            await self._work_on(handler, job)
         except GiveUp as error:
             await self._settle(tenant, document, {"state": State.FAILED, "reason": str(error) or "it was given up"})
+        except Endless:
+            # Another attempt would run beside this one, and end no more than it.
+            await self._settle(tenant, document, {"state": State.FAILED, "reason": "it does not end"})
         except (Exception, SystemExit) as error:
             # Also one that would end the program: it is the job's end, not that of everybody else's server.
             await self._fail(tenant, handler, document, error)
@@ -228,6 +250,39 @@ class Worker:
             await self._fail(tenant, handler, document, error)
         else:
             await self._settle(tenant, document, {"state": State.DONE, "reason": None})
+
+    async def _work_on(self, handler: Handler, job: Job) -> None:
+        """Has a handler do a job, in a task of its own: one that does not end holds up nobody who waits for it.
+
+        Raises:
+            what the handler raises. TimeoutError: its time was up. Endless: and it goes on all the same.
+        """
+        work = asyncio.create_task(_contained(handler, job), name=f"handler {handler.name}")
+        try:
+            await asyncio.wait([work], timeout=handler.timeout)
+            is_late = not work.done()
+            if is_late:
+                work.cancel()
+                await asyncio.wait([work], timeout=LEAVE)
+        except asyncio.CancelledError:
+            work.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([work], timeout=LEAVE)
+            if not work.done():
+                self._abandon(work, job)
+            raise
+        if not work.done():
+            self._abandon(work, job)
+            raise Endless
+        if work.cancelled() and is_late:
+            raise TimeoutError
+        if (error := work.result()) is not None:
+            raise error
+
+    def _abandon(self, work: asyncio.Task[Any], job: Job) -> None:
+        log.error("jobs: a handler does not end", tenant=job.tenant.id, name=job.name, job=job.id)
+        self._abandoned[work] = job.tenant.id
+        work.add_done_callback(self._abandoned.pop)
 
     async def _fail(self, tenant: Tenant, handler: Handler, document: Document, error: BaseException) -> None:
         attempt = document["attempt"]
@@ -257,6 +312,15 @@ class Worker:
             log.warning("a job was done elsewhere meanwhile", tenant=document["app_id"], job=document["_id"])
         elif tenant is not None:
             await self._jobs.tell(tenant, "patched", {**document, **changes})
+
+
+async def _contained(handler: Handler, job: Job) -> BaseException | None:
+    """Does a job; how it failed. What would end the program does not come as far as the loop that runs it."""
+    try:
+        await handler.work(job)
+    except (Exception, SystemExit) as error:
+        return error
+    return None
 
 
 def _is_gone(tenant: Tenant | None) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import time
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,11 @@ from typing import Any
 import pytest
 from cronsim import CronSim
 
+from hooks.tenant import current_tenant, tenant_scope
+from server.main import Roost
+from services.control.operations import SUCCEEDED
+from services.control.sagas import DELETE
+from services.jobs import worker
 from services.jobs.clock import Clock
 from services.jobs.model import GiveUp, Handler, Job, Schedule, State
 from services.jobs.worker import LONGEST_REASON
@@ -54,6 +60,75 @@ async def test_whatever_a_handler_says_its_job_ends(house: House, text: str) -> 
     ended = await house.ended("acme", await house.enqueue("acme", "odd"))
     assert ended["state"] == State.FAILED
     assert ended["reason"] == text[:LONGEST_REASON].replace("\ud800", "?")
+
+
+class Stubborn:
+    """A handler that swallows each cancellation, until it is let go."""
+
+    def __init__(self) -> None:
+        self.running = 0
+        self.tenants: list[str] = []
+        self.free = asyncio.Event()
+
+    async def work(self, job: Job) -> None:
+        self.running += 1
+        self.tenants.append(current_tenant().id)
+        while not self.free.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await self.free.wait()
+        self.running -= 1
+
+
+async def test_a_handler_that_does_not_end_takes_the_places_of_its_own_app_alone(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LEAVE", 0.05)
+    stubborn = Stubborn()
+    house.jobs.handle("odd", stubborn.work, timeout=0.05)
+    house.jobs.handle("mail", nothing)
+    node = house.node(at_once=1, per_tenant=2)
+    await node.start()
+    for _ in range(2):
+        ended = await house.ended("acme", await house.enqueue("acme", "odd"))
+        assert (ended["state"], ended["attempt"], ended["reason"]) == (State.FAILED, 1, "it does not end")
+    assert stubborn.tenants == ["acme", "acme"]
+    waiting = await house.enqueue("acme", "mail")
+    assert (await house.ended("globex", await house.enqueue("globex", "mail")))["state"] == State.DONE
+    assert (await house.document("acme", waiting))["state"] == State.WAITING
+    stubborn.free.set()
+    assert (await house.ended("acme", waiting))["state"] == State.DONE
+    assert stubborn.running == 0
+
+
+async def test_a_handler_that_does_not_end_holds_up_neither_its_apps_end_nor_the_nodes(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker, "LEAVE", 0.05)
+    stubborn = Stubborn()
+    house.jobs.handle("odd", stubborn.work)
+    house.jobs.handle("mail", nothing)
+    node = house.node(at_once=1)
+    await node.start()
+    await house.enqueue("acme", "odd")
+    await until(lambda: stubborn.running == 1)
+    house.set("acme", status="deleting")
+    assert (await house.ended("globex", await house.enqueue("globex", "mail")))["state"] == State.DONE
+    await house.enqueue("globex", "odd")
+    await until(lambda: stubborn.running == 2)
+    async with asyncio.timeout(5):
+        await node.stop(grace=0)
+    stubborn.free.set()
+    await until(lambda: stubborn.running == 0)
+
+
+async def test_a_handler_that_ends_late_but_well_has_done_its_job(house: House) -> None:
+    async def finish(job: Job) -> None:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+    house.jobs.handle("careful", finish, timeout=0.05)
+    await house.node().start()
+    assert (await house.ended("acme", await house.enqueue("acme", "careful")))["state"] == State.DONE
 
 
 async def test_a_node_that_stops_leaves_its_jobs_to_others(house: House) -> None:
@@ -158,6 +233,36 @@ async def test_what_runs_ends_with_its_app(house: House, is_known: bool) -> None
     go_on.set()
     assert (await house.ended("globex", jobs["globex"]))["state"] == State.DONE
     assert ended == ["acme"]
+
+
+async def test_nothing_of_an_app_is_purged_while_a_job_of_it_runs(roost: Roost) -> None:
+    """JB-4: a node says that it serves the app no more when its jobs have ended, however seldom it looks at them by itself."""
+    began, seen = asyncio.Event(), list[str]()
+
+    async def work(job: Job) -> None:
+        began.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            await asyncio.sleep(0.3)
+            operation = await roost.backend.control.operations.latest("acme", DELETE)
+            assert operation is not None
+            seen.extend(step["name"] for step in operation.steps if step["state"] == SUCCEEDED)
+            seen.append("the job has ended")
+            raise
+
+    roost.jobs.handle("slow", work)
+    roost.background.worker._poll = 3600.0
+    tenant = await roost.catalogue.get("acme")
+    assert tenant is not None
+    with tenant_scope(tenant):
+        await roost.jobs.enqueue("slow")
+    async with asyncio.timeout(10):
+        await began.wait()
+    lifecycle = roost.backend.control.lifecycle
+    deleted = await lifecycle.settle((await lifecycle.delete("acme")).id, 20)
+    assert deleted.state == SUCCEEDED
+    assert seen == ["the job has ended"], "before the first step was over"
 
 
 async def test_what_runs_for_a_suspended_app_may_end(house: House) -> None:
