@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import os
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import structlog
 import typer
 import uvloop
 
@@ -24,8 +27,13 @@ from services.declaration import DeclarationError
 BY_OPERATOR = {"by": "operator"}
 """In entries of audit logs: whoever runs commands on the server."""
 
+LEAVE = 3.0
+"""Seconds that tasks have to end when a command has ended."""
+
 App = Annotated[str, typer.Argument(help="The appId.")]
 Data = Annotated[Path | None, typer.Option("--data", help="Directory of the embedded MongoDB and development keys.")]
+
+log = structlog.get_logger()
 
 
 @contextlib.asynccontextmanager
@@ -67,13 +75,30 @@ def run(command: Callable[[Settings], Coroutine[Any, Any, None]], **overrides: A
         settings = load(overrides)
         logs.configure(settings.log_level, settings.log_format)
         with contextlib.suppress(KeyboardInterrupt):
-            uvloop.run(command(settings))
+            uvloop.run(_to_its_end(command(settings)))
     except DeclarationError as error:
         _fail("The declarative file has mistakes; nothing was applied:\n" + "\n".join(f"  {m}" for m in error.mistakes))
     except (SettingsError, StartError) as error:
         _fail(str(error))
     except FeathersError as error:
         _fail(error.message)
+
+
+async def _to_its_end(command: Coroutine[Any, Any, None]) -> None:
+    """Runs a command. What a plug-in has begun and does not end when it is cancelled ends with the process, unawaited."""
+    code = 1
+    try:
+        await command
+        code = 0
+    finally:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        late = (await asyncio.wait(rest, timeout=LEAVE))[1] if rest else set()
+        if late:
+            log.error("tasks do not end", names=sorted(task.get_name() for task in late))
+            sys.stdout.flush()
+            os._exit(code)
 
 
 def _fail(message: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
 from pathlib import Path
@@ -191,6 +192,18 @@ async def test_serve_says_where_to_go_and_ends_at_a_signal(env: dict[str, str], 
             assert await server.stop() == 0
             await ada.gone()
     assert all(json.loads(line)["level"] != "error" for line in server.err), server.err
+
+
+async def test_a_plug_in_that_does_not_end_holds_up_no_end(env: dict[str, str]) -> None:
+    """LIMITS F6: within 15 s, whatever plug-ins have begun."""
+    env = {**env, "ROOST_MODULES": "tests.support.stubborn"}
+    async with serving(env=env) as server:
+        async with asyncio.timeout(15):
+            assert await server.stop() == 0
+    assert "stubborn" in server.err[-1]
+    ended = await run("check", env=env)
+    assert ended.code == 0, ended.err
+    assert "All is well" in ended.out
 
 
 async def test_commands_take_effect_in_a_running_server(env: dict[str, str], two_apps: Path) -> None:
