@@ -24,8 +24,8 @@ METHODS = {
     *("update_many", "delete_many", "check_writable", "namespace"),
 }
 UNSCOPED = {
+    "server/dropping.py": "tests and trials delete the whole database with the server",
     "server/mailing.py": "a provider's client, no database's",
-    "server/main.py": "tests and trials delete the whole database with the server",
     "server/oauth.py": "an HTTP client, no database's",
     "services/authentication/oauth.py": "an HTTP client, no database's",
     "services/control": "the catalogue and the control plane's own; moves, migrations, purge and backup of one tenant",
