@@ -228,14 +228,13 @@ class Roost:
             f"  appIds   {tenants}\n  control  {self.settings.control_plane}\n{admin}\nCtrl-C stops it.\n"
         )
 
-    async def wait_for_signal(self) -> None:
-        """Returns at SIGINT or SIGTERM."""
-        stopped = asyncio.Event()
+    def heed_signals(self) -> asyncio.Event:
+        """From now on SIGINT and SIGTERM end nothing at once: they set the event."""
+        signalled = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stopped.set)
-        await stopped.wait()
-        log.info("stopping")
+            loop.add_signal_handler(number, signalled.set)
+        return signalled
 
     async def _listen(self, stack: AsyncExitStack) -> None:
         await self.backend.check_rooms()

@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 from typing import Annotated
 
+import structlog
 import typer
 
 from hooks.tenant import TENANT_ID
@@ -25,6 +26,8 @@ from services import declaration
 from services.control.tenants import Change
 from services.description import describe
 from services.review import review
+
+log = structlog.get_logger()
 
 cli = typer.Typer(
     help="Roost: one realtime server for many apps. Every setting is also an environment variable, ROOST_<NAME>.",
@@ -84,12 +87,14 @@ def write_types(
 async def _serve(settings: Settings, file: Path | None) -> None:
     declared = declaration.read(file) if file is not None else None
     roost = await Roost.start(settings, declared)
+    signalled = roost.heed_signals()
     # What the start has made stays for good: the collector need not look at it again, which takes it 50 ms each time.
     gc.collect()
     gc.freeze()
     try:
         typer.echo(roost.welcome())
-        await roost.wait_for_signal()
+        await signalled.wait()
+        log.info("stopping")
     finally:
         await roost.stop()
 
