@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Sequence
 from contextlib import AsyncExitStack
 from typing import Any
 
-import structlog
 from aiohttp import web
 
 from hooks.rate import enforce_limits
@@ -63,8 +62,6 @@ from services.limits.quotas import QUOTAS_RULES, Quotas, QuotasService
 from services.limits.rates import Rates
 from services.limits.searches import SearchTimes
 from services.tasks import end
-
-log = structlog.get_logger()
 
 MAX_LINE = 2 * MAX_LENGTH
 """Bytes of a request line: a query string that is too long still gets a sentence."""
