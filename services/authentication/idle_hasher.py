@@ -1,7 +1,7 @@
 """Hashing in a process that the system runs when nobody else wants a processor, and here when that one is late.
 
 A thread of such low priority would not do: on a busy machine it may not get on for minutes, and if that happens while it
-has the interpreter's lock, or is to have it, the event loop waits as long (ADR 63).
+has the interpreter's lock, or is to have it, the event loop would wait as long (ADR 63).
 """
 
 from __future__ import annotations
