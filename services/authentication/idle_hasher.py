@@ -94,9 +94,9 @@ class IdleHasher:
                     return None
                 self._write(process, question)
                 return json.loads(self._read(process, PATIENCE) or b"null")
-            except (OSError, EOFError) as error:
+            except (OSError, EOFError, ValueError) as error:
                 if not self._is_closed:
-                    log.warning("the process that hashes has ended", error=repr(error))
+                    log.warning("the process that hashes is done without", error=repr(error))
                 self._not_before = time.monotonic() + PAUSE
                 self._end()
                 return None

@@ -143,6 +143,16 @@ def test_a_process_that_cannot_start_is_done_without(here: Here, monkeypatch: py
     hasher.close()
 
 
+def test_a_process_that_talks_nonsense_is_done_without(here: Here) -> None:
+    hasher = Told(here, **COST)
+    program = "print(None, flush=True); input(); print(None, flush=True); input()"
+    hasher._command = (sys.executable, "-P", "-c", program)
+    hasher.hash(GOOD)
+    hasher.wait()
+    assert here.verify(GOOD, hasher.hash(GOOD))
+    assert hasher._process is None
+
+
 def test_closing_ends_the_process_and_whoever_waits_for_it(hasher: Told, here: Here) -> None:
     process = hasher.process
     process.send_signal(signal.SIGSTOP)
